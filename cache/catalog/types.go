@@ -1,0 +1,172 @@
+package catalog
+
+// Ino is a persistent inode number: a FUSE node id, allocated once, never reused.
+// 1 is the root directory.
+type Ino uint64
+
+// Root is the inode number of the tree's root (FUSE fixes it at 1).
+const Root Ino = 1
+
+// State is the durable residency and cleanliness of a regular file.
+// Package cache owns the transitions; the catalog only stores it.
+type State uint8
+
+// Stamp identifies the content of a file in the share without reading it.
+// All times are nanoseconds since 1970. The zero Stamp matches nothing.
+type Stamp struct {
+	Ino   uint64 // the share's own inode number
+	Size  int64
+	Mtime int64
+	Ctime int64
+}
+
+// Version is the identity of one version of a file's bytes.
+type Version struct {
+	Gen    uint64 // the content generation of the inode that this version has; 0 = none
+	Size   int64
+	CRC64  uint64 // CRC-64/NVME of all bytes
+	HasCRC bool
+}
+
+// Object is one key in the depot that holds a version of an inode.
+type Object struct {
+	Key       string
+	ETag      string
+	VersionID string
+	Gen       uint64 // Version.Gen that the key holds
+}
+
+// Link is one name of an inode.
+type Link struct {
+	Parent Ino
+	Name   string
+}
+
+// Inode is the durable record of a file, directory, symlink or special file.
+type Inode struct {
+	Ino    Ino
+	Mode   uint32 // type and permission bits as in st_mode
+	UID    uint32
+	GID    uint32
+	Rdev   uint32
+	Nlink  uint32 // files: number of Links; directories: 2 + number of subdirectories
+	Size   int64
+	Blocks int64  // 512-byte units used in the share
+	Atime  int64  // ns
+	Mtime  int64  // ns
+	Ctime  int64  // ns
+	Target string // symlinks: what they point to
+	Links  []Link // names; a directory has exactly one (the root none), an open unlinked file none
+
+	State     State
+	Gen       uint64   // content generation; every dirtying makes a new one
+	Stamp     Stamp    // of the share's file when we last knew it
+	Base      Version  // the depot's version that the local bytes equal (clean) or derive from
+	BaseLimit int64    // of Base's bytes only [0,BaseLimit) are still part of the file (truncation)
+	Objects   []Object // keys in the depot that belong to this inode
+
+	Flags      Flags
+	DirtySince int64 // ns; first unsent change
+	FinishedAt int64 // ns; last change seen, orders uploads within a directory
+	LastUsed   int64 // ns; last open or read, for eviction
+}
+
+// Flags are independent facts about an inode.
+type Flags uint32
+
+const (
+	FlagPinned    Flags = 1 << iota // never evicted
+	FlagAttrDirty                   // attributes differ from the object's metadata
+	FlagListed                      // directory: the depot's names in it are all known
+	FlagHere                        // directory: exists in the share
+	FlagAdopted                     // dirty because found in the share: compare with the depot before sending
+	FlagNoAttr                      // attributes are guesses until the object's metadata was read
+	FlagOrphan                      // no name any more, kept because it was open
+)
+
+// Dirent is a name in a directory.
+type Dirent struct {
+	Parent Ino
+	Name   string
+	Ino    Ino
+	Type   uint32 // S_IFMT bits
+	Cookie uint64 // position: unique in the directory, never reused, increasing; > 2
+}
+
+// QueueItem says that an inode needs attention: what is to be done follows from its record.
+type QueueItem struct {
+	Ino       Ino
+	Subtree   bool  // directory: look at everything below (after a rename)
+	NotBefore int64 // ns
+	Since     int64 // ns; when it was first queued
+	Attempts  uint32
+	LastError string
+}
+
+// Removal is an object that no inode owns any more and that is to be deleted.
+type Removal struct {
+	Key       string
+	ETag      string // delete only this version; "" = whatever is there
+	Path      string // for people
+	Since     int64  // ns
+	NotBefore int64  // ns
+	Attempts  uint32
+	LastError string
+}
+
+// Upload is the durable record of a multipart upload under way.
+type Upload struct {
+	Ino      Ino
+	Key      string
+	UploadID string
+	PartSize int64
+	Size     int64
+	Gen      uint64
+	Stamp    Stamp
+	Created  int64 // ns
+}
+
+// UploadPart is a part that the store has confirmed.
+type UploadPart struct {
+	Number int
+	Size   int64
+	CRC64  uint64
+	ETag   string
+}
+
+// Range is a half-open byte range [Off, End).
+type Range struct{ Off, End int64 }
+
+// Extents says which bytes of a partial file are in its partial file.
+// Both lists are sorted, disjoint and not adjacent.
+type Extents struct {
+	Here    []Range // valid bytes, durable there
+	Written []Range // subset of Here that differs from Base
+}
+
+// IntentKind names a change of share and catalog that must happen in both or neither.
+type IntentKind uint8
+
+const (
+	IntentRename   IntentKind = 1 + iota // From -> To in the share
+	IntentUnlink                         // From is removed from the share
+	IntentPromote                        // partial file From becomes To
+	IntentEvict                          // From goes to To (.depotfs/evict/…) and away
+	IntentExchange                       // From and To swap places
+	IntentOrphan                         // From goes to To (.depotfs/open/…): unlinked while open
+)
+
+// Intent is written durably enough to survive a kill before the share is touched.
+type Intent struct {
+	Seq       uint64 // assigned by PutIntent
+	Kind      IntentKind
+	Ino       Ino
+	From, To  string // share-relative paths
+	Victim    Ino    // inode that To named before a rename over it; 0 = none
+	NewParent Ino
+	NewName   string
+	OldParent Ino
+	OldName   string
+	ShareIno  uint64 // the share's inode number of From, to tell done from not done
+	Time      int64
+}

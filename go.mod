@@ -1,0 +1,3 @@
+module depotfs
+
+go 1.26
