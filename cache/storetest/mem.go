@@ -35,6 +35,9 @@ type Mem struct {
 	usage   cache.StoreUsage      // guarded by mu
 }
 
+// maxMetadata is how many bytes of user metadata, names and values, S3 takes.
+const maxMetadata = 2048
+
 type memObject struct {
 	info        cache.ObjectInfo
 	contentType string
@@ -102,6 +105,21 @@ func (m *Mem) checkKey(kind, key string) error {
 		return refuse(kind, key, "key too long", cache.ErrRejected)
 	case !utf8.ValidString(key) || strings.ContainsRune(key, 0):
 		return refuse(kind, key, "key is not valid text", cache.ErrRejected)
+	}
+	return nil
+}
+
+// checkMetadata refuses what does not fit into headers.
+func checkMetadata(kind, key string, meta map[string]string) error {
+	total := 0
+	for k, v := range meta {
+		total += len(k) + len(v)
+		if strings.ContainsFunc(k+v, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return refuse(kind, key, fmt.Sprintf("metadata %q is not printable ASCII", k), cache.ErrRejected)
+		}
+	}
+	if total > maxMetadata {
+		return refuse(kind, key, fmt.Sprintf("%d bytes of metadata", total), cache.ErrRejected)
 	}
 	return nil
 }
@@ -210,6 +228,9 @@ func (m *Mem) Put(ctx context.Context, key string, body io.ReaderAt, size int64,
 	if err := m.checkKey("put", key); err != nil {
 		return cache.ObjectInfo{}, err
 	}
+	if err := checkMetadata("put", key, o.Metadata); err != nil {
+		return cache.ObjectInfo{}, err
+	}
 	data, etag, sum, err := m.receive(ctx, "put", key, body, size, o.CRC64, o.HasCRC64)
 	if err != nil {
 		return cache.ObjectInfo{}, err
@@ -262,6 +283,9 @@ func (m *Mem) Copy(ctx context.Context, src, srcIfMatch, dst string, size int64,
 		return cache.ObjectInfo{}, err
 	}
 	if err := m.checkKey("copy", dst); err != nil {
+		return cache.ObjectInfo{}, err
+	}
+	if err := checkMetadata("copy", dst, o.Metadata); err != nil {
 		return cache.ObjectInfo{}, err
 	}
 	from := m.objects[src]

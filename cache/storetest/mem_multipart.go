@@ -41,6 +41,9 @@ func (m *Mem) CreateMultipart(ctx context.Context, key string, o cache.PutOption
 	if err := m.checkKey("create", key); err != nil {
 		return "", err
 	}
+	if err := checkMetadata("create", key, o.Metadata); err != nil {
+		return "", err
+	}
 	m.nextID++
 	id := fmt.Sprintf("upload-%d", m.nextID)
 	m.uploads[id] = &memUpload{
