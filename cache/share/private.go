@@ -1,0 +1,49 @@
+package share
+
+import (
+	"strconv"
+
+	"depotfs/cache/catalog"
+)
+
+// Private is depotfs's own directory in the share, never shown in the mount.
+const Private = ".depotfs"
+
+// Places below Private.
+const (
+	MarkerPath = Private + "/depot.json"
+	LockPath   = Private + "/lock"
+	PartialDir = Private + "/partial"
+	OpenDir    = Private + "/open"
+	EvictDir   = Private + "/evict"
+	CleanDir   = Private + "/clean"
+
+	clockPath = Private + "/clock"
+)
+
+// privateMode keeps out whoever else mounts the share, except root.
+const privateMode = 0o700
+
+// MakePrivate makes the directories below Private that are missing.
+func (s *Share) MakePrivate() error {
+	for _, dir := range []string{PartialDir, OpenDir, EvictDir, CleanDir} {
+		if err := s.MkdirAll(dir, privateMode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PartialPath is where the bytes of an incomplete file are.
+func PartialPath(ino catalog.Ino) string { return PartialDir + "/" + decimal(ino) }
+
+// SidecarPath is where its Sidecar is.
+func SidecarPath(ino catalog.Ino) string { return PartialPath(ino) + ".log" }
+
+// OpenPath is where an unlinked file stays until its last release.
+func OpenPath(ino catalog.Ino) string { return OpenDir + "/" + decimal(ino) }
+
+// EvictPath is where a file waits that is being evicted.
+func EvictPath(ino catalog.Ino) string { return EvictDir + "/" + decimal(ino) }
+
+func decimal(ino catalog.Ino) string { return strconv.FormatUint(uint64(ino), 10) }
