@@ -1,0 +1,72 @@
+// Package catalog keeps what depotfs must remember of the tree between two
+// starts, in a Badger database on the local disk: inodes, names, residency,
+// queues, intents and settings, never file contents.
+//
+// # The story
+//
+// A Catalog is opened once per mount (ErrInUse otherwise). The heart reads in
+// View and changes in Update, both of which run a function on a Tx. An Update
+// is all or nothing, and is run again when it met another one; nothing here
+// knows what the records mean, except that DeleteInode removes all that hangs
+// on an inode, that every name of a directory has a cookie, and that Totals
+// counts regular files by State.
+//
+// # Keys
+//
+// One byte of kind, then fixed-size big endian numbers, then at most one name
+// up to the key's end, so that the order of keys is the natural one and every
+// list is one scan of a prefix:
+//
+//	a name            meta: format version, epoch, number limits, tick
+//	i ino             Inode
+//	d parent name     Dirent, found by name
+//	c parent cookie   the same, in listing order
+//	x ino name        extended attribute
+//	e ino chunk       Extents, in pieces of 256 KiB
+//	q ino             QueueItem
+//	r key             Removal
+//	u ino             Upload
+//	p ino number      UploadPart
+//	t seq             Intent
+//	k key             the inode that owns an object key
+//	s name            setting
+//
+// Values start with a version byte; fields are varints and counted strings.
+// Fields are only ever appended: a reader skips what it does not know and
+// takes a missing field as zero. The directory as a whole has a format version
+// in its first record and in catalog.json (ErrNewer).
+//
+// # Durability
+//
+// When Update returns, the change survives a kill of the process: Badger's log
+// is a mapped file, so the kernel has it. When a Sync that began later returns,
+// it survives a power cut: Sync calls fdatasync on the logs of all memory
+// tables (one, except right after a rotation) and fsync on the directory when
+// files came or went. Tables are synced by Badger before their log is removed.
+// A power cut without Sync may lose the newest Updates, but never one without
+// all that were committed after it in the same log.
+//
+// Numbers (inodes; cookies, generations and intents) are reserved in blocks of
+// 65,536, durably, before the first of a block is handed out.
+//
+// # Damage
+//
+// The catalog can be rebuilt from share and depot, so it never guesses: what
+// looks damaged is refused as a whole, with ErrDamaged, whose text says what to
+// do. Badger alone would be too trusting (it skips tables with bad checksums,
+// deletes tables that a cut MANIFEST does not name, and cuts its log at the
+// first bad entry) or too harsh (it exits the process over a bad footer), so
+// Open looks at the files before Badger does:
+//
+//   - after a clean stop, catalog.json lists every file with size and checksum;
+//   - always, every block of every table that MANIFEST names is verified;
+//   - the last tick (a counter that every Sync commits) must not be below the
+//     one in catalog.floor, which is written after the Sync it belongs to;
+//   - what Badger keeps beside the records (DISCARD, KEYREGISTRY, the empty
+//     value log) is made anew at every Open.
+//
+// What cannot be noticed: after an unclean stop, the loss of commits that were
+// never synced; and damage that arises while the catalog is open, beyond what
+// record checks find. A disk that fills up under Badger's mapped files would
+// kill the process, so Update stops with ErrFull while 256 MiB are left.
+package catalog

@@ -1,0 +1,95 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Inode returns the record of ino, or ErrNotFound.
+func (tx *Tx) Inode(ino Ino) (*Inode, error) {
+	v, err := tx.get(numberKey(kindInode, uint64(ino)))
+	if err != nil {
+		return nil, err
+	}
+	n, err := decodeInode(ino, v)
+	if err != nil {
+		return nil, fmt.Errorf("inode %d: %w", ino, err)
+	}
+	return n, nil
+}
+
+// PutInode stores n as it is.
+func (tx *Tx) PutInode(n *Inode) error {
+	key := numberKey(kindInode, uint64(n.Ino))
+	old, had, err := tx.class(key)
+	if err != nil {
+		return err
+	}
+	if err := tx.set(key, encodeInode(n)); err != nil {
+		return fmt.Errorf("inode %d: %w", n.Ino, err)
+	}
+	tx.count(old, had, class{n.Mode, n.State, n.Size}, true)
+	return nil
+}
+
+// DeleteInode removes everything that is stored of ino but its names: record,
+// extents, extended attributes, upload with its parts, queue item, and the
+// ownership of its objects. What does not exist is no error.
+func (tx *Tx) DeleteInode(ino Ino) error {
+	n, err := tx.Inode(ino)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if n != nil {
+		for _, o := range n.Objects {
+			if err := tx.disown(o.Key, ino); err != nil {
+				return err
+			}
+		}
+		if err := tx.delete(numberKey(kindInode, uint64(ino))); err != nil {
+			return err
+		}
+		tx.count(class{n.Mode, n.State, n.Size}, true, class{}, false)
+	}
+	u, err := tx.Upload(ino)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if u != nil {
+		if err := tx.disown(u.Key, ino); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		tx.DeleteUpload(ino),
+		tx.DeleteExtents(ino),
+		tx.deleteAll(numberKey(kindXattr, uint64(ino))),
+		tx.DeleteQueue(ino))
+}
+
+// disown drops the ownership of key when it is ino's.
+func (tx *Tx) disown(key string, ino Ino) error {
+	owner, err := tx.KeyOwner(key)
+	if errors.Is(err, ErrNotFound) || err == nil && owner != ino {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return tx.DeleteKeyOwner(key)
+}
+
+// EachInode calls fn for the inodes from number from on, in their order, until fn returns false.
+func (tx *Tx) EachInode(from Ino, fn func(*Inode) bool) error {
+	return tx.scan([]byte{kindInode}, numberKey(kindInode, uint64(from)), func(key, val []byte) (bool, error) {
+		ino, err := keyNumber(key, 1)
+		if err != nil {
+			return false, err
+		}
+		n, err := decodeInode(Ino(ino), val)
+		if err != nil {
+			return false, fmt.Errorf("inode %d: %w", ino, err)
+		}
+		return fn(n), nil
+	})
+}

@@ -1,0 +1,60 @@
+package catalog
+
+import "encoding/binary"
+
+// Every key starts with one of these bytes. They are part of the format: a
+// number of a kind that is no longer used is never given to another kind.
+const (
+	kindMeta     = 'a' // name -> format version, epoch, number limits, tick
+	kindInode    = 'i' // ino -> Inode
+	kindDirent   = 'd' // parent, name -> ino, type, cookie
+	kindCookie   = 'c' // parent, cookie -> ino, type, name
+	kindChildren = 'h' // parent -> never stored: the key that PutDirent and HasChildren conflict on
+	kindXattr    = 'x' // ino, name -> value
+	kindExtents  = 'e' // ino, chunk -> Extents
+	kindQueue    = 'q' // ino -> QueueItem
+	kindRemoval  = 'r' // object key -> Removal
+	kindUpload   = 'u' // ino -> Upload
+	kindPart     = 'p' // ino, part number -> UploadPart
+	kindIntent   = 't' // seq -> Intent
+	kindOwner    = 'k' // object key -> ino
+	kindSetting  = 's' // name -> value
+)
+
+func numberKey(kind byte, n uint64) []byte {
+	k := make([]byte, 9)
+	k[0] = kind
+	binary.BigEndian.PutUint64(k[1:], n)
+	return k
+}
+
+func nameKey(kind byte, name string) []byte {
+	k := make([]byte, 1+len(name))
+	k[0] = kind
+	copy(k[1:], name)
+	return k
+}
+
+func numberNameKey(kind byte, n uint64, name string) []byte {
+	k := make([]byte, 9+len(name))
+	k[0] = kind
+	binary.BigEndian.PutUint64(k[1:], n)
+	copy(k[9:], name)
+	return k
+}
+
+func pairKey(kind byte, a, b uint64) []byte {
+	k := make([]byte, 17)
+	k[0] = kind
+	binary.BigEndian.PutUint64(k[1:], a)
+	binary.BigEndian.PutUint64(k[9:], b)
+	return k
+}
+
+// keyNumber is the number at off of a key that this package made.
+func keyNumber(k []byte, off int) (uint64, error) {
+	if len(k) < off+8 {
+		return 0, damagedf("key %x is too short", k)
+	}
+	return binary.BigEndian.Uint64(k[off:]), nil
+}

@@ -1,0 +1,58 @@
+package catalog
+
+import "fmt"
+
+// Xattr returns the value of an extended attribute, or ErrNotFound.
+func (tx *Tx) Xattr(ino Ino, name string) ([]byte, error) {
+	return tx.bytes(numberNameKey(kindXattr, uint64(ino), name))
+}
+
+// PutXattr stores an extended attribute.
+func (tx *Tx) PutXattr(ino Ino, name string, value []byte) error {
+	return tx.set(numberNameKey(kindXattr, uint64(ino), name), encodeBytes(value))
+}
+
+// DeleteXattr removes an extended attribute; one that does not exist is no error.
+func (tx *Tx) DeleteXattr(ino Ino, name string) error {
+	return tx.delete(numberNameKey(kindXattr, uint64(ino), name))
+}
+
+// Xattrs lists the names of an inode's extended attributes in byte order.
+func (tx *Tx) Xattrs(ino Ino) ([]string, error) {
+	var names []string
+	err := tx.scan(numberKey(kindXattr, uint64(ino)), nil, func(key, _ []byte) (bool, error) {
+		names = append(names, string(key[9:]))
+		return true, nil
+	})
+	return names, err
+}
+
+// Setting returns what was stored under name, or ErrNotFound.
+func (tx *Tx) Setting(name string) ([]byte, error) { return tx.bytes(nameKey(kindSetting, name)) }
+
+// PutSetting stores a setting, cursor or other small fact of the heart's.
+func (tx *Tx) PutSetting(name string, value []byte) error {
+	return tx.set(nameKey(kindSetting, name), encodeBytes(value))
+}
+
+// DeleteSetting removes a setting; one that does not exist is no error.
+func (tx *Tx) DeleteSetting(name string) error { return tx.delete(nameKey(kindSetting, name)) }
+
+// EachSetting calls fn for the settings whose names start with prefix, in byte order, until fn returns false.
+func (tx *Tx) EachSetting(prefix string, fn func(name string, value []byte) bool) error {
+	return tx.scan(nameKey(kindSetting, prefix), nil, func(key, val []byte) (bool, error) {
+		v, err := decodeBytes(val)
+		if err != nil {
+			return false, fmt.Errorf("setting %q: %w", key[1:], err)
+		}
+		return fn(string(key[1:]), v), nil
+	})
+}
+
+func (tx *Tx) bytes(key []byte) ([]byte, error) {
+	v, err := tx.get(key)
+	if err != nil {
+		return nil, err
+	}
+	return decodeBytes(v)
+}
