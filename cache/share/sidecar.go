@@ -1,0 +1,318 @@
+package share
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"depotfs/cache/catalog"
+)
+
+// sidecarMagic begins every sidecar.
+const sidecarMagic = "depotfs sidecar\n"
+
+// Sidecar is the append log beside a partial file that says which of its bytes
+// were written here, so that they are not lost with the catalog.
+//
+// A write is recorded before it is acknowledged: a killed daemon loses none, for
+// the kernel has both file and log. After a power cut only what a Sync covered
+// counts. The owner excludes Compact, Close and Remove from everything else;
+// Append and Sync may run concurrently.
+type Sidecar struct {
+	share *Share
+	ino   catalog.Ino
+
+	mu     sync.Mutex // Sync does not hold it while it waits for the disk
+	f      *os.File
+	header Header
+	end    int64  // of the last whole record
+	count  int    // records in the log
+	state  replay // what the records say
+	last   Write  // the last record, where it may still be extended in place
+	lastAt int64  // its offset; 0 = the last record is to stay as it is
+	named  bool   // the log's own name is durable
+	broken error  // a failed write could not be taken back
+}
+
+// CreateSidecar begins the log of a partial file. One that exists is EEXIST: it
+// may be the only record of somebody's bytes (see ReadSidecar, ReplaceSidecar).
+func CreateSidecar(s *Share, ino catalog.Ino, h Header) (*Sidecar, error) {
+	return writeSidecar(s, ino, h, nil, NoReplace)
+}
+
+// ReplaceSidecar begins the log of a partial file with what Replay found in the
+// one before it, which it replaces durably and at once. What written names must
+// be durable in the partial file.
+func ReplaceSidecar(s *Share, ino catalog.Ino, h Header, written []catalog.Range, baseLimit, size int64) (*Sidecar, error) {
+	h.Size = size
+	recs := []Record{Limit{Base: baseLimit}}
+	for _, r := range written {
+		recs = append(recs, Write{Off: r.Off, End: r.End})
+	}
+	recs = append(recs, Mark{Covers: len(recs)})
+	return writeSidecar(s, ino, h, recs, 0)
+}
+
+// writeSidecar makes a log under a temporary name and moves it into place whole,
+// so that no log is ever without its header.
+func writeSidecar(s *Share, ino catalog.Ino, h Header, recs []Record, rename uint) (*Sidecar, error) {
+	head, err := encodeHeader(h)
+	if err != nil {
+		return nil, fmt.Errorf("write sidecar of inode %d: %w", ino, err)
+	}
+	content := appendFrame([]byte(sidecarMagic), head)
+	sc := &Sidecar{share: s, ino: ino, header: h, state: newReplay(h), count: len(recs)}
+	for _, r := range recs {
+		content = appendFrame(content, r.appendTo(nil))
+		sc.state.apply(r)
+	}
+	sc.end = int64(len(content))
+
+	path := SidecarPath(ino)
+	temp := path + tempSuffix
+	if sc.f, err = s.OpenFile(temp, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC, 0o600); err != nil {
+		return nil, err
+	}
+	if err = s.check("write", temp); err == nil {
+		_, err = sc.f.WriteAt(content, 0)
+	}
+	durable := rename != NoReplace // a new log becomes durable with its first Sync
+	if err == nil && durable {
+		err = s.fsync(sc.f, temp)
+	}
+	if err == nil {
+		err = s.Rename(temp, path, rename)
+	}
+	if err == nil && durable {
+		err = s.SyncDir(PartialDir)
+		sc.named = true
+	}
+	if err != nil {
+		sc.f.Close()
+		return nil, errors.Join(err, ignoreNotExist(s.Unlink(temp)))
+	}
+	return sc, nil
+}
+
+// Append records a Write, Truncate or Limit before it is acknowledged. When it
+// fails the log is as it was.
+//
+// It costs one small write, or none where the log already says the same. A write
+// that goes on where the last one ended makes that record longer, as long as
+// nothing could tear it: no Mark covers it, and it lies within one page.
+func (sc *Sidecar) Append(r Record) error {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.broken != nil {
+		return sc.broken
+	}
+	w, isWrite := r.(Write)
+	if isWrite {
+		if w.Off < 0 || w.Off >= w.End {
+			return fmt.Errorf("record write [%d, %d): %w", w.Off, w.End, unix.EINVAL)
+		}
+		if sc.state.written.Contains(w.Off, w.End) {
+			return nil
+		}
+		if sc.lastAt != 0 && sc.last.Off <= w.Off && w.Off <= sc.last.End {
+			longer := Write{Off: sc.last.Off, End: max(sc.last.End, w.End)}
+			if err := sc.writeLocked(longer, sc.lastAt); err != nil {
+				return err
+			}
+			sc.last = longer
+			sc.state.apply(w)
+			return nil
+		}
+	}
+	at := sc.end
+	if err := sc.writeLocked(r, at); err != nil {
+		return err
+	}
+	sc.count++
+	sc.state.apply(r)
+	sc.lastAt = 0
+	if isWrite && samePage(at, sc.end) {
+		sc.last, sc.lastAt = w, at
+	}
+	return nil
+}
+
+// samePage says whether a record lies within one page: the kernel copies a page
+// at a time, and a kill can only come between two.
+func samePage(from, to int64) bool {
+	const page = 4096 // the smallest there is
+	return from/page == (to-1)/page
+}
+
+// writeLocked writes a record at an offset and moves the end behind it.
+func (sc *Sidecar) writeLocked(r Record, at int64) error {
+	path := SidecarPath(sc.ino)
+	if err := sc.share.check("write", path); err != nil {
+		return err
+	}
+	frame := appendFrame(make([]byte, 0, frameHeader+17), r.appendTo(nil))
+	if _, err := sc.f.WriteAt(frame, at); err != nil {
+		err = fmt.Errorf("write sidecar of inode %d: %w", sc.ino, err)
+		if terr := sc.takeBackLocked(at); terr != nil {
+			sc.broken = errors.Join(err, terr)
+		}
+		return err
+	}
+	sc.end = at + int64(len(frame))
+	return nil
+}
+
+// takeBackLocked restores the log after a failed write, for a torn record in the
+// middle would hide all that follow.
+func (sc *Sidecar) takeBackLocked(at int64) error {
+	if at < sc.end { // the last record was being extended
+		if _, err := sc.f.WriteAt(appendFrame(nil, sc.last.appendTo(nil)), at); err != nil {
+			return err
+		}
+	}
+	return sc.f.Truncate(sc.end)
+}
+
+// Sync makes the records durable that were appended before it was called. data
+// is called in between to make the bytes durable that they name (fdatasync of the
+// partial file): only then a Mark covers them. It may be nil where the caller did
+// that and let nobody write since.
+func (sc *Sidecar) Sync(data func() error) error {
+	sc.mu.Lock()
+	covers, broken := sc.count, sc.broken
+	sc.lastAt = 0 // a covered record must not grow
+	sc.mu.Unlock()
+	if broken != nil {
+		return broken
+	}
+	if data != nil {
+		if err := data(); err != nil {
+			return err
+		}
+	}
+	sc.mu.Lock()
+	err := sc.writeLocked(Mark{Covers: covers}, sc.end)
+	if err == nil {
+		sc.count++
+		sc.lastAt = 0
+	}
+	named := sc.named
+	sc.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	path := SidecarPath(sc.ino)
+	if err := sc.share.check("fsync", path); err != nil {
+		return err
+	}
+	err = withFd(sc.f, func(fd int) error { return again(func() error { return unix.Fdatasync(fd) }) })
+	if err != nil {
+		return fmt.Errorf("sync sidecar of inode %d: %w", sc.ino, err)
+	}
+	if !named {
+		if err := sc.share.SyncDir(PartialDir); err != nil {
+			return err
+		}
+		sc.mu.Lock()
+		sc.named = true
+		sc.mu.Unlock()
+	}
+	return nil
+}
+
+// Len is the size of the log in bytes: what tells when Compact is worth it.
+func (sc *Sidecar) Len() int64 {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	return sc.end
+}
+
+// Compact replaces the log by a shorter one that says the same. The caller lets
+// nobody write meanwhile and made what written names durable. When it fails the
+// log goes on as before.
+func (sc *Sidecar) Compact(written []catalog.Range, baseLimit, size int64) error {
+	fresh, err := ReplaceSidecar(sc.share, sc.ino, sc.header, written, baseLimit, size)
+	if err != nil {
+		return err
+	}
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	old := sc.f
+	sc.f, sc.header, sc.end, sc.count, sc.state = fresh.f, fresh.header, fresh.end, fresh.count, fresh.state
+	sc.lastAt, sc.named, sc.broken = 0, true, nil
+	return old.Close()
+}
+
+// Close leaves the log where it is.
+func (sc *Sidecar) Close() error { return sc.f.Close() }
+
+// Remove closes the log and removes it: the file is complete or gone.
+func (sc *Sidecar) Remove() error {
+	return errors.Join(sc.f.Close(), RemoveSidecar(sc.share, sc.ino))
+}
+
+// RemoveSidecar removes the log of a partial file; none is no error.
+func RemoveSidecar(s *Share, ino catalog.Ino) error {
+	return ignoreNotExist(s.Unlink(SidecarPath(ino)))
+}
+
+// ReadSidecar reads the log of a partial file up to the first record that is not
+// whole. The error is iofs.ErrNotExist without a log, ErrDamaged where not even
+// its header can be read, ErrNewer where another version must.
+func ReadSidecar(s *Share, ino catalog.Ino) (Header, []Record, error) {
+	f, err := s.OpenFile(SidecarPath(ino), unix.O_RDONLY, 0)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	defer f.Close()
+	h, recs, err := readSidecar(f)
+	if err != nil {
+		return Header{}, nil, fmt.Errorf("read sidecar of inode %d: %w", ino, err)
+	}
+	return h, recs, nil
+}
+
+func readSidecar(r io.Reader) (Header, []Record, error) {
+	in := newFrames(r)
+	magic := make([]byte, len(sidecarMagic))
+	if err := readFull(in.r, magic); err != nil || string(magic) != sidecarMagic {
+		return Header{}, nil, errors.Join(ErrDamaged, ignoreEOF(err))
+	}
+	payload, ok, err := in.next()
+	if err != nil || !ok {
+		return Header{}, nil, errors.Join(ErrDamaged, err)
+	}
+	h, err := decodeHeader(payload)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	var recs []Record
+	for {
+		payload, ok, err := in.next()
+		if err != nil {
+			return Header{}, nil, err
+		}
+		if !ok {
+			return h, recs, nil
+		}
+		r, err := parseRecord(payload)
+		if err != nil {
+			return h, recs, nil
+		}
+		recs = append(recs, r)
+	}
+}
+
+// BootID identifies this run of the kernel.
+func BootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
