@@ -128,7 +128,7 @@ func (s *Share) ReplaceFile(rel string, mode uint32, write func(w io.Writer) err
 	if err != nil {
 		return err
 	}
-	if err = s.check("write", temp); err == nil {
+	if err = s.ask("write", temp); err == nil {
 		err = write(f)
 	}
 	if err == nil {

@@ -2,19 +2,20 @@ package share
 
 import (
 	"errors"
+	"math"
 	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// Statfs is the share's file system as df shows it.
+// Statfs is the share's file system as df shows it, in bytes and inodes.
 type Statfs struct {
-	BlockSize           int64  // bytes; unit of the three below
-	Blocks, Free, Avail uint64 // Avail: for others than root
-	Files, FilesFree    uint64
-	NameLen             int64
-	Type                int64 // magic number
+	BlockSize          uint32 // bytes
+	Total, Free, Avail int64  // Avail: for others than root
+	Files, FilesFree   int64
+	NameLen            uint32
+	Type               int64 // magic number
 }
 
 // Statfs asks the file system.
@@ -26,14 +27,23 @@ func (s *Share) Statfs() (Statfs, error) {
 	if err := again(func() error { return unix.Fstatfs(s.fd, &st) }); err != nil {
 		return Statfs{}, &os.PathError{Op: "statfs", Path: s.dir, Err: err}
 	}
-	size := int64(st.Frsize)
-	if size == 0 {
-		size = int64(st.Bsize)
+	unit := int64(st.Frsize)
+	if unit == 0 {
+		unit = int64(st.Bsize)
 	}
 	return Statfs{
-		BlockSize: size, Blocks: st.Blocks, Free: st.Bfree, Avail: st.Bavail,
-		Files: st.Files, FilesFree: st.Ffree, NameLen: int64(st.Namelen), Type: int64(st.Type),
+		BlockSize: uint32(unit), NameLen: uint32(st.Namelen), Type: int64(st.Type),
+		Total: bytesOf(st.Blocks, unit), Free: bytesOf(st.Bfree, unit), Avail: bytesOf(st.Bavail, unit),
+		Files: bytesOf(st.Files, 1), FilesFree: bytesOf(st.Ffree, 1),
 	}, nil
+}
+
+// bytesOf is blocks*unit; some file systems claim more than fits.
+func bytesOf(blocks uint64, unit int64) int64 {
+	if unit <= 0 || blocks > uint64(math.MaxInt64/unit) {
+		return math.MaxInt64
+	}
+	return int64(blocks) * unit
 }
 
 // networkTypes are file systems that other machines write to as well. FUSE is

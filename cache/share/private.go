@@ -1,10 +1,6 @@
 package share
 
-import (
-	"strconv"
-
-	"depotfs/cache/catalog"
-)
+import "strconv"
 
 // Private is depotfs's own directory in the share, never shown in the mount.
 const Private = ".depotfs"
@@ -35,15 +31,15 @@ func (s *Share) MakePrivate() error {
 }
 
 // PartialPath is where the bytes of an incomplete file are.
-func PartialPath(ino catalog.Ino) string { return PartialDir + "/" + decimal(ino) }
+func PartialPath(ino uint64) string { return PartialDir + "/" + decimal(ino) }
 
 // SidecarPath is where its Sidecar is.
-func SidecarPath(ino catalog.Ino) string { return PartialPath(ino) + ".log" }
+func SidecarPath(ino uint64) string { return PartialPath(ino) + ".log" }
 
 // OpenPath is where an unlinked file stays until its last release.
-func OpenPath(ino catalog.Ino) string { return OpenDir + "/" + decimal(ino) }
+func OpenPath(ino uint64) string { return OpenDir + "/" + decimal(ino) }
 
 // EvictPath is where a file waits that is being evicted.
-func EvictPath(ino catalog.Ino) string { return EvictDir + "/" + decimal(ino) }
+func EvictPath(ino uint64) string { return EvictDir + "/" + decimal(ino) }
 
-func decimal(ino catalog.Ino) string { return strconv.FormatUint(uint64(ino), 10) }
+func decimal(ino uint64) string { return strconv.FormatUint(ino, 10) }

@@ -3,7 +3,6 @@ package share
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"depotfs/cache/catalog"
@@ -20,65 +19,63 @@ type Header struct {
 	BootID string          // of the kernel that wrote the log (see BootID)
 }
 
-// Record is a Write, Truncate, Limit or Mark of a Sidecar.
-type Record interface {
-	appendTo(b []byte) []byte
+// Record is one entry of a Sidecar after its header.
+type Record struct {
+	Kind     RecordKind
+	Off, End int64 // Off is 0 in all but a Write
 }
 
-// Write says that [Off, End) was written here.
-type Write struct{ Off, End int64 }
+// RecordKind says what a Record tells; a reader takes an unknown one for damage.
+type RecordKind byte
 
-// Truncate says that the file got this size.
-type Truncate struct{ Size int64 }
-
-// Limit says that of the base only [0, Base) is still part of the file. Compact
-// writes it in place of the truncations that it drops.
-type Limit struct{ Base int64 }
-
-// Mark says that the bytes named by the first Covers records are durable.
-type Mark struct{ Covers int }
-
-// Kinds of records on disk. A reader takes an unknown one for damage.
+// Kinds of records, as on disk.
 const (
-	kindWrite    = 'W'
-	kindTruncate = 'T'
-	kindLimit    = 'L'
-	kindMark     = 'M'
+	KindWrite    RecordKind = 'W' // [Off, End) was written here
+	KindTruncate RecordKind = 'T' // the file got the size End
+	KindLimit    RecordKind = 'L' // of the base, only [0, End) is still part of the file
+	KindMark     RecordKind = 'M' // the bytes named by the first End records are durable
 )
 
-func (w Write) appendTo(b []byte) []byte {
-	b = binary.LittleEndian.AppendUint64(append(b, kindWrite), uint64(w.Off))
-	return binary.LittleEndian.AppendUint64(b, uint64(w.End))
+// WriteRecord says that [off, end) was written here.
+func WriteRecord(off, end int64) Record { return Record{Kind: KindWrite, Off: off, End: end} }
+
+// TruncateRecord says that the file got this size.
+func TruncateRecord(size int64) Record { return Record{Kind: KindTruncate, End: size} }
+
+// LimitRecord says that of the base only [0, limit) is still part of the file;
+// it stands for truncations that a shorter log no longer tells.
+func LimitRecord(limit int64) Record { return Record{Kind: KindLimit, End: limit} }
+
+func markRecord(covers int) Record { return Record{Kind: KindMark, End: int64(covers)} }
+
+// recordSize is a record on disk: kind, Off, End.
+const recordSize = 1 + 8 + 8
+
+func (r Record) appendTo(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(append(b, byte(r.Kind)), uint64(r.Off))
+	return binary.LittleEndian.AppendUint64(b, uint64(r.End))
 }
 
-func (t Truncate) appendTo(b []byte) []byte {
-	return binary.LittleEndian.AppendUint64(append(b, kindTruncate), uint64(t.Size))
-}
-
-func (l Limit) appendTo(b []byte) []byte {
-	return binary.LittleEndian.AppendUint64(append(b, kindLimit), uint64(l.Base))
-}
-
-func (m Mark) appendTo(b []byte) []byte {
-	return binary.LittleEndian.AppendUint64(append(b, kindMark), uint64(m.Covers))
-}
-
-var errRecord = errors.New("not a record")
-
-func parseRecord(b []byte) (Record, error) {
-	number := func(i int) int64 { return int64(binary.LittleEndian.Uint64(b[1+8*i:])) }
-	switch {
-	case len(b) == 17 && b[0] == kindWrite && 0 <= number(0) && number(0) < number(1):
-		return Write{Off: number(0), End: number(1)}, nil
-	case len(b) == 9 && number(0) < 0:
-	case len(b) == 9 && b[0] == kindTruncate:
-		return Truncate{Size: number(0)}, nil
-	case len(b) == 9 && b[0] == kindLimit:
-		return Limit{Base: number(0)}, nil
-	case len(b) == 9 && b[0] == kindMark:
-		return Mark{Covers: int(number(0))}, nil
+func (r Record) valid() bool {
+	switch r.Kind {
+	case KindWrite:
+		return 0 <= r.Off && r.Off < r.End
+	case KindTruncate, KindLimit, KindMark:
+		return r.Off == 0 && r.End >= 0
 	}
-	return nil, errRecord
+	return false
+}
+
+func parseRecord(b []byte) (r Record, ok bool) {
+	if len(b) != recordSize {
+		return Record{}, false
+	}
+	r = Record{
+		Kind: RecordKind(b[0]),
+		Off:  int64(binary.LittleEndian.Uint64(b[1:])),
+		End:  int64(binary.LittleEndian.Uint64(b[9:])),
+	}
+	return r, r.valid()
 }
 
 // headerFormat is the newest format of a sidecar that this version knows.
@@ -132,22 +129,30 @@ func decodeHeader(b []byte) (Header, error) {
 }
 
 // Replay tells what a log means: which bytes of the partial file were written
-// here, how much of the base is still part of the file, and the file's size. With
-// sameBoot (the kernel that took the writes is still running, so its page cache
-// has them) every record counts, else those that a Mark covers.
+// here, how much of the base is still part of the file, and the file's size.
+//
+// With sameBoot (the kernel that took the writes is still running, so its page
+// cache has them) every record counts. Otherwise those count that a Mark covers,
+// and of the others the truncations that cut: the disk may have them already, and
+// what they cut off must not be taken for bytes that are here.
 func Replay(h Header, recs []Record, sameBoot bool) (written []catalog.Range, baseLimit, size int64) {
 	counts := len(recs)
 	if !sameBoot {
 		counts = 0
 		for i, r := range recs {
-			if m, ok := r.(Mark); ok {
-				counts = max(counts, min(m.Covers, i))
+			if r.Kind == KindMark {
+				counts = max(counts, int(min(r.End, int64(i))))
 			}
 		}
 	}
 	st := newReplay(h)
 	for _, r := range recs[:counts] {
 		st.apply(r)
+	}
+	for _, r := range recs[counts:] {
+		if r.Kind == KindTruncate && r.End < st.size {
+			st.apply(r)
+		}
 	}
 	return st.written.Ranges(), st.limit, st.size
 }
@@ -164,20 +169,20 @@ func newReplay(h Header) replay {
 }
 
 func (st *replay) apply(r Record) {
-	switch r := r.(type) {
-	case Write:
+	switch r.Kind {
+	case KindWrite:
 		// A write past the end makes the gap zeros, which are not the base's.
 		st.written.Add(min(r.Off, st.size), r.End)
 		st.size = max(st.size, r.End)
-	case Truncate:
-		if r.Size < st.size {
-			st.written.Truncate(r.Size)
-			st.limit = min(st.limit, r.Size)
+	case KindTruncate:
+		if r.End < st.size {
+			st.written.Truncate(r.End)
+			st.limit = min(st.limit, r.End)
 		} else {
-			st.written.Add(st.size, r.Size)
+			st.written.Add(st.size, r.End)
 		}
-		st.size = r.Size
-	case Limit:
-		st.limit = min(st.limit, r.Base)
+		st.size = r.End
+	case KindLimit:
+		st.limit = min(st.limit, r.End)
 	}
 }

@@ -94,12 +94,21 @@ func (s *Share) Tag(tag string) *Share { return &Share{root: s.root, tag: tag} }
 // Dir is the directory that Open was given, for people to read.
 func (s *Share) Dir() string { return s.dir }
 
+// ask asks the seam whether an operation is to fail.
+func (s *Share) ask(op, rel string) error {
+	if s.fault == nil {
+		return nil
+	}
+	if err := s.fault(op, s.tag, rel); err != nil {
+		return &os.PathError{Op: op, Path: rel, Err: err}
+	}
+	return nil
+}
+
 // check asks the seam and validates the path: what every operation does first.
 func (s *Share) check(op, rel string) error {
-	if s.fault != nil {
-		if err := s.fault(op, s.tag, rel); err != nil {
-			return &os.PathError{Op: op, Path: rel, Err: err}
-		}
+	if err := s.ask(op, rel); err != nil {
+		return err
 	}
 	if err := validPath(rel); err != nil {
 		return &os.PathError{Op: op, Path: rel, Err: err}

@@ -25,15 +25,15 @@ const sidecarMagic = "depotfs sidecar\n"
 // Append and Sync may run concurrently.
 type Sidecar struct {
 	share *Share
-	ino   catalog.Ino
+	ino   uint64
 
-	mu     sync.Mutex // Sync does not hold it while it waits for the disk
+	mu     sync.Mutex // SyncAfter does not hold it while data runs
 	f      *os.File
 	header Header
 	end    int64  // of the last whole record
 	count  int    // records in the log
 	state  replay // what the records say
-	last   Write  // the last record, where it may still be extended in place
+	last   Record // the last one, where it may still be extended in place
 	lastAt int64  // its offset; 0 = the last record is to stay as it is
 	named  bool   // the log's own name is durable
 	broken error  // a failed write could not be taken back
@@ -41,26 +41,51 @@ type Sidecar struct {
 
 // CreateSidecar begins the log of a partial file. One that exists is EEXIST: it
 // may be the only record of somebody's bytes (see ReadSidecar, ReplaceSidecar).
-func CreateSidecar(s *Share, ino catalog.Ino, h Header) (*Sidecar, error) {
+func CreateSidecar(s *Share, ino uint64, h Header) (*Sidecar, error) {
 	return writeSidecar(s, ino, h, nil, NoReplace)
 }
 
 // ReplaceSidecar begins the log of a partial file with what Replay found in the
 // one before it, which it replaces durably and at once. What written names must
 // be durable in the partial file.
-func ReplaceSidecar(s *Share, ino catalog.Ino, h Header, written []catalog.Range, baseLimit, size int64) (*Sidecar, error) {
+func ReplaceSidecar(s *Share, ino uint64, h Header, written []catalog.Range, baseLimit, size int64) (*Sidecar, error) {
 	h.Size = size
-	recs := []Record{Limit{Base: baseLimit}}
+	recs := []Record{LimitRecord(baseLimit)}
 	for _, r := range written {
-		recs = append(recs, Write{Off: r.Off, End: r.End})
+		recs = append(recs, WriteRecord(r.Off, r.End))
 	}
-	recs = append(recs, Mark{Covers: len(recs)})
+	recs = append(recs, markRecord(len(recs)))
 	return writeSidecar(s, ino, h, recs, 0)
+}
+
+// AppendSidecar goes on with the log of an earlier run, made by this kernel or
+// one before. What Replay found in it becomes durable and the log is compacted,
+// so that from now on it belongs to this boot.
+func AppendSidecar(s *Share, ino uint64) (*Sidecar, error) {
+	h, recs, err := ReadSidecar(s, ino)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := BootID()
+	if err != nil {
+		return nil, err
+	}
+	written, limit, size := Replay(h, recs, h.BootID == boot)
+	f, err := s.OpenFile(PartialPath(ino), unix.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(s.fsync(f, PartialPath(ino)), f.Close())
+	if err != nil {
+		return nil, err
+	}
+	h.BootID = boot
+	return ReplaceSidecar(s, ino, h, written, limit, size)
 }
 
 // writeSidecar makes a log under a temporary name and moves it into place whole,
 // so that no log is ever without its header.
-func writeSidecar(s *Share, ino catalog.Ino, h Header, recs []Record, rename uint) (*Sidecar, error) {
+func writeSidecar(s *Share, ino uint64, h Header, recs []Record, rename uint) (*Sidecar, error) {
 	head, err := encodeHeader(h)
 	if err != nil {
 		return nil, fmt.Errorf("write sidecar of inode %d: %w", ino, err)
@@ -78,7 +103,7 @@ func writeSidecar(s *Share, ino catalog.Ino, h Header, recs []Record, rename uin
 	if sc.f, err = s.OpenFile(temp, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC, 0o600); err != nil {
 		return nil, err
 	}
-	if err = s.check("write", temp); err == nil {
+	if err = s.ask("write", temp); err == nil {
 		_, err = sc.f.WriteAt(content, 0)
 	}
 	durable := rename != NoReplace // a new log becomes durable with its first Sync
@@ -99,45 +124,50 @@ func writeSidecar(s *Share, ino catalog.Ino, h Header, recs []Record, rename uin
 	return sc, nil
 }
 
-// Append records a Write, Truncate or Limit before it is acknowledged. When it
+// Append records a write, truncation or limit before it is acknowledged. When it
 // fails the log is as it was.
 //
 // It costs one small write, or none where the log already says the same. A write
 // that goes on where the last one ended makes that record longer, as long as
-// nothing could tear it: no Mark covers it, and it lies within one page.
+// nothing could tear it: no Mark covers it, and it lies within one page. A
+// truncation that cuts is durable on return and must be recorded before it is
+// made: a power cut could otherwise leave the cut and not the record, and holes
+// would pass for bytes.
 func (sc *Sidecar) Append(r Record) error {
+	if !r.valid() || r.Kind == KindMark {
+		return fmt.Errorf("record %c [%d, %d): %w", r.Kind, r.Off, r.End, unix.EINVAL)
+	}
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	if sc.broken != nil {
 		return sc.broken
 	}
-	w, isWrite := r.(Write)
-	if isWrite {
-		if w.Off < 0 || w.Off >= w.End {
-			return fmt.Errorf("record write [%d, %d): %w", w.Off, w.End, unix.EINVAL)
-		}
-		if sc.state.written.Contains(w.Off, w.End) {
+	if r.Kind == KindWrite {
+		if sc.state.written.Contains(r.Off, r.End) {
 			return nil
 		}
-		if sc.lastAt != 0 && sc.last.Off <= w.Off && w.Off <= sc.last.End {
-			longer := Write{Off: sc.last.Off, End: max(sc.last.End, w.End)}
+		if sc.lastAt != 0 && sc.last.Off <= r.Off && r.Off <= sc.last.End {
+			longer := WriteRecord(sc.last.Off, max(sc.last.End, r.End))
 			if err := sc.writeLocked(longer, sc.lastAt); err != nil {
 				return err
 			}
 			sc.last = longer
-			sc.state.apply(w)
+			sc.state.apply(r)
 			return nil
 		}
 	}
-	at := sc.end
+	at, cuts := sc.end, r.Kind == KindTruncate && r.End < sc.state.size
 	if err := sc.writeLocked(r, at); err != nil {
 		return err
 	}
 	sc.count++
 	sc.state.apply(r)
 	sc.lastAt = 0
-	if isWrite && samePage(at, sc.end) {
-		sc.last, sc.lastAt = w, at
+	if r.Kind == KindWrite && samePage(at, sc.end) {
+		sc.last, sc.lastAt = r, at
+	}
+	if cuts {
+		return sc.durableLocked()
 	}
 	return nil
 }
@@ -155,7 +185,7 @@ func (sc *Sidecar) writeLocked(r Record, at int64) error {
 	if err := sc.share.check("write", path); err != nil {
 		return err
 	}
-	frame := appendFrame(make([]byte, 0, frameHeader+17), r.appendTo(nil))
+	frame := appendFrame(make([]byte, 0, frameHeader+recordSize), r.appendTo(nil))
 	if _, err := sc.f.WriteAt(frame, at); err != nil {
 		err = fmt.Errorf("write sidecar of inode %d: %w", sc.ino, err)
 		if terr := sc.takeBackLocked(at); terr != nil {
@@ -178,49 +208,51 @@ func (sc *Sidecar) takeBackLocked(at int64) error {
 	return sc.f.Truncate(sc.end)
 }
 
-// Sync makes the records durable that were appended before it was called. data
-// is called in between to make the bytes durable that they name (fdatasync of the
-// partial file): only then a Mark covers them. It may be nil where the caller did
-// that and let nobody write since.
-func (sc *Sidecar) Sync(data func() error) error {
+// Sync makes the log durable and says in it that the bytes are durable which it
+// names so far. The caller made them so (fdatasync of the partial file) and let
+// nobody write since; SyncAfter is for where others may write.
+func (sc *Sidecar) Sync() error { return sc.SyncAfter(nil) }
+
+// SyncAfter is Sync with data called first, to make the bytes durable: what is
+// appended while it runs is not covered.
+func (sc *Sidecar) SyncAfter(data func() error) error {
 	sc.mu.Lock()
-	covers, broken := sc.count, sc.broken
-	sc.lastAt = 0 // a covered record must not grow
-	sc.mu.Unlock()
-	if broken != nil {
-		return broken
+	defer sc.mu.Unlock()
+	if sc.broken != nil {
+		return sc.broken
 	}
+	covers := sc.count
+	sc.lastAt = 0 // a covered record must not grow
 	if data != nil {
-		if err := data(); err != nil {
+		sc.mu.Unlock()
+		err := data()
+		sc.mu.Lock()
+		if err != nil {
 			return err
 		}
 	}
-	sc.mu.Lock()
-	err := sc.writeLocked(Mark{Covers: covers}, sc.end)
-	if err == nil {
-		sc.count++
-		sc.lastAt = 0
-	}
-	named := sc.named
-	sc.mu.Unlock()
-	if err != nil {
+	if err := sc.writeLocked(markRecord(covers), sc.end); err != nil {
 		return err
 	}
-	path := SidecarPath(sc.ino)
-	if err := sc.share.check("fsync", path); err != nil {
+	sc.count++
+	sc.lastAt = 0
+	return sc.durableLocked()
+}
+
+// durableLocked syncs the log, and its name once.
+func (sc *Sidecar) durableLocked() error {
+	if err := sc.share.check("fsync", SidecarPath(sc.ino)); err != nil {
 		return err
 	}
-	err = withFd(sc.f, func(fd int) error { return again(func() error { return unix.Fdatasync(fd) }) })
+	err := withFd(sc.f, func(fd int) error { return again(func() error { return unix.Fdatasync(fd) }) })
 	if err != nil {
 		return fmt.Errorf("sync sidecar of inode %d: %w", sc.ino, err)
 	}
-	if !named {
+	if !sc.named {
 		if err := sc.share.SyncDir(PartialDir); err != nil {
 			return err
 		}
-		sc.mu.Lock()
 		sc.named = true
-		sc.mu.Unlock()
 	}
 	return nil
 }
@@ -257,14 +289,14 @@ func (sc *Sidecar) Remove() error {
 }
 
 // RemoveSidecar removes the log of a partial file; none is no error.
-func RemoveSidecar(s *Share, ino catalog.Ino) error {
+func RemoveSidecar(s *Share, ino uint64) error {
 	return ignoreNotExist(s.Unlink(SidecarPath(ino)))
 }
 
 // ReadSidecar reads the log of a partial file up to the first record that is not
 // whole. The error is iofs.ErrNotExist without a log, ErrDamaged where not even
 // its header can be read, ErrNewer where another version must.
-func ReadSidecar(s *Share, ino catalog.Ino) (Header, []Record, error) {
+func ReadSidecar(s *Share, ino uint64) (Header, []Record, error) {
 	f, err := s.OpenFile(SidecarPath(ino), unix.O_RDONLY, 0)
 	if err != nil {
 		return Header{}, nil, err
@@ -300,8 +332,8 @@ func readSidecar(r io.Reader) (Header, []Record, error) {
 		if !ok {
 			return h, recs, nil
 		}
-		r, err := parseRecord(payload)
-		if err != nil {
+		r, ok := parseRecord(payload)
+		if !ok {
 			return h, recs, nil
 		}
 		recs = append(recs, r)

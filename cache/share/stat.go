@@ -56,10 +56,8 @@ func (s *Share) stat(op, rel string, flags int) (st Stat, err error) {
 // StatFile describes an open file; sync asks the server. The seam is told the
 // name that the file was opened by.
 func (s *Share) StatFile(f *os.File, sync bool) (st Stat, err error) {
-	if s.fault != nil {
-		if err := s.fault("statfile", s.tag, f.Name()); err != nil {
-			return Stat{}, &os.PathError{Op: "statfile", Path: f.Name(), Err: err}
-		}
+	if err := s.ask("statfile", f.Name()); err != nil {
+		return Stat{}, err
 	}
 	flags := 0
 	if sync {
@@ -132,6 +130,22 @@ func (s *Share) Utimes(rel string, atime, mtime *int64) error {
 		ts := []unix.Timespec{timespec(atime), timespec(mtime)}
 		return again(func() error { return unix.UtimesNanoAt(dirfd, name, ts, unix.AT_SYMLINK_NOFOLLOW) })
 	})
+}
+
+// UtimesFile is Utimes for an open file, whatever names it has.
+func (s *Share) UtimesFile(f *os.File, atime, mtime int64) error {
+	err := s.ask("utimesfile", f.Name())
+	if err != nil {
+		return err
+	}
+	err = withFd(f, func(fd int) error {
+		ts := []unix.Timespec{timespec(&atime), timespec(&mtime)}
+		return again(func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(fd), ts, 0) })
+	})
+	if err != nil {
+		return &os.PathError{Op: "utimes", Path: f.Name(), Err: err}
+	}
+	return nil
 }
 
 func timespec(ns *int64) unix.Timespec {
