@@ -60,12 +60,13 @@ func encodeRemoval(r *Removal) []byte {
 	e.int(r.NotBefore)
 	e.uint(uint64(r.Attempts))
 	e.string(r.LastError)
+	e.string(r.Version)
 	return e.buf
 }
 
 func decodeRemoval(key string, buf []byte) (*Removal, error) {
 	d := newDecoder(buf)
-	r := &Removal{Key: key, ETag: d.string(), Path: d.string(), Since: d.int(), NotBefore: d.int(), Attempts: d.uint32(), LastError: d.string()}
+	r := &Removal{Key: key, ETag: d.string(), Path: d.string(), Since: d.int(), NotBefore: d.int(), Attempts: d.uint32(), LastError: d.string(), Version: d.string()}
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -112,9 +112,11 @@ type Removal struct {
 	NotBefore int64  // ns
 	Attempts  uint32
 	LastError string
+	Version   string // delete only what carries this version mark in its metadata; "" = see ETag
 }
 
-// Upload is the durable record of a multipart upload under way.
+// Upload is the durable record of an upload under way. UploadID is "" while it is
+// a single PUT, whose answer may get lost.
 type Upload struct {
 	Ino      Ino
 	Key      string
