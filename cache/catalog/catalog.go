@@ -109,6 +109,9 @@ func Open(dir string, o Options) (_ *Catalog, err error) {
 	c.isNew = old.phase == phaseCreating
 	c.unclean = old.phase == phaseOpen
 	c.same = !c.isNew && old.boot == boot
+	if err := repairLogs(dir, c.unclean && c.same); err != nil {
+		return nil, err
+	}
 	mark := marker{phase: phaseOpen, boot: boot}
 	if c.isNew {
 		mark.phase = phaseCreating

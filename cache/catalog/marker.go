@@ -94,6 +94,10 @@ func readMarker(dir string) (marker, error) {
 	if err != nil {
 		return marker{}, err
 	}
+	return parseMarker(b)
+}
+
+func parseMarker(b []byte) (marker, error) {
 	var m markerJSON
 	if err := json.Unmarshal(b, &m); err != nil {
 		return marker{}, damagedf("%s: %v", markerName, err)
