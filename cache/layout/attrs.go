@@ -83,23 +83,19 @@ func Decode(m map[string]string) (Attrs, error) {
 		var err error
 		switch strings.ToLower(name) {
 		case metaMode:
-			a.Mode, err = parseMode(value)
+			_, err = set(&a.Mode, parseMode, value)
 		case metaUID:
-			uid, err = parseID(value)
-			haveUID = err == nil
+			haveUID, err = set(&uid, parseID, value)
 		case metaGID:
-			gid, err = parseID(value)
-			haveGID = err == nil
+			haveGID, err = set(&gid, parseID, value)
 		case metaMtime:
-			a.Mtime, err = parseTime(value)
-			a.HasMtime = err == nil
+			a.HasMtime, err = set(&a.Mtime, parseTime, value)
 		case metaAtime:
-			a.Atime, err = parseTime(value)
-			a.HasAtime = err == nil
+			a.HasAtime, err = set(&a.Atime, parseTime, value)
 		case metaPath:
-			a.Path, err = parseRecordedPath(value)
+			_, err = set(&a.Path, parseRecordedPath, value)
 		case metaGen:
-			a.Gen, err = strconv.ParseUint(value, 10, 64)
+			_, err = set(&a.Gen, parseGen, value)
 		}
 		if err != nil {
 			ignored = append(ignored, fmt.Errorf("ignore %s %q: %w", name, clip(value), err))
@@ -110,6 +106,18 @@ func Decode(m map[string]string) (Attrs, error) {
 	}
 	return a, errors.Join(ignored...)
 }
+
+// set fills *to only with what could be parsed whole.
+func set[T any](to *T, parse func(string) (T, error), value string) (bool, error) {
+	v, err := parse(value)
+	if err != nil {
+		return false, err
+	}
+	*to = v
+	return true, nil
+}
+
+func parseGen(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) }
 
 func parseMode(s string) (uint32, error) {
 	v, err := strconv.ParseUint(s, 8, 32)
