@@ -7,9 +7,11 @@ SHELL       := bash
 
 # DEPOTFS_TOOLS keeps the S3 servers that the tests build (versitygw, MinIO): they
 # take minutes to compile and change only with their version.
-export DEPOTFS_TOOLS ?= $(HOME)/.cache/depotfs-tools
-# The build never changes go.mod or go.sum by itself.
-export GOFLAGS := $(strip $(filter-out -mod=%,$(GOFLAGS)) -mod=readonly)
+# (The default is that of s3store/s3test, so that a plain go test finds them too.)
+export DEPOTFS_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/depotfs/tools
+# The build never changes go.mod or go.sum by itself, and needs no git: VERSION says
+# what is built.
+export GOFLAGS := $(strip $(filter-out -mod=% -buildvcs=%,$(GOFLAGS)) -mod=readonly -buildvcs=false)
 
 VERSION      := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME     ?= 20s
