@@ -1,0 +1,177 @@
+package main
+
+import (
+	"strings"
+	"time"
+)
+
+// Config is everything that can be set for a mount. Zero values are not the
+// defaults; loadConfig fills them in.
+type Config struct {
+	File string // the configuration file; "" = none
+
+	CacheDir, StateDir string
+	Zone               string
+	Deploy             string // gateway, beside
+
+	Bucket, Prefix string
+	Endpoint       string // with its scheme; "" = Amazon's for the region
+	Region         string
+	PathStyle      bool
+	UseHTTPS       bool // for an endpoint without a scheme
+	DepotRegion    string
+	AccessKey      secret // both empty: the AWS chain
+	SecretKey      secret
+	ConnectTimeout time.Duration
+	SocketTimeout  time.Duration
+	MaxErrorRetry  int
+	NoStoreCheck   bool
+
+	CacheSize, MinFree, Capacity int64
+
+	UploadFiles, UploadParts, Fetches int
+	PartSize                          int64
+	UploadLimit, DownloadLimit        int64 // bytes per second; 0 = none
+	ColdTimeout, MaxDirtyAge          time.Duration
+	Settle                            *time.Duration // nil: each class its own
+
+	Foreground, AllowOther bool
+	Passthrough            string // auto, on, off
+	LogFormat, LogLevel    string
+	LogFile                string
+
+	origin map[string]string // where each option's value came from, by option name
+}
+
+// option is one row of the table of all settings.
+type option struct {
+	name  string // of the flag, of DEPOTFS_NAME, and of the key in the file
+	key   string // the 2012 form's name in the file and in config show, where it has one
+	group string // in help
+	usage string
+	fixed string // default text; "" where the default is empty or computed
+	note  string // what help says of a computed default
+	at    func(*Config) value
+	only  place // "" = everywhere
+}
+
+// place restricts where an option may be given.
+type place string
+
+const (
+	onlyFile    place = "file"    // secrets: command lines and environments are readable by others
+	onlyCommand place = "command" // flag or environment
+)
+
+const (
+	groupPlaces   = "Basics"
+	groupStore    = "Depot"
+	groupSpace    = "Space"
+	groupTransfer = "Transfers"
+	groupProcess  = "Process"
+)
+
+// options is the table; help, configuration file, environment and config show
+// are all made from it, in this order.
+var options = []option{
+	{name: "config", group: groupPlaces, usage: "read settings from `FILE` (YAML)", only: onlyCommand,
+		at: func(c *Config) value { return pathValue{&c.File} }},
+	{name: "cache-dir", group: groupPlaces, usage: "the share: `DIR` that holds the files at their plain paths",
+		at: func(c *Config) value { return pathValue{&c.CacheDir} }},
+	{name: "state-dir", group: groupPlaces, usage: "keep in `DIR`, on a local disk, the catalog, the log and the control socket", note: "/var/lib/depotfs/ZONE, or ~/.local/state/depotfs/ZONE",
+		at: func(c *Config) value { return pathValue{&c.StateDir} }},
+	{name: "zone", group: groupPlaces, usage: "call this mount `NAME` among all that share the bucket", note: "the host's name",
+		at: func(c *Config) value { return textValue{&c.Zone} }},
+	{name: "deploy", group: groupPlaces, usage: "`HOW` the mount is used; gateway: all access goes through it; beside: others use the share directly too", fixed: "gateway",
+		at: func(c *Config) value { return choiceValue{&c.Deploy, []string{"gateway", "beside"}} }},
+
+	{name: "bucket", key: "s3.bucket", group: groupStore, usage: "keep the depot in `BUCKET`; without one the store is off and the mount is a plain pass-through",
+		at: func(c *Config) value { return textValue{&c.Bucket} }},
+	{name: "prefix", group: groupStore, usage: "begin the depot's keys with `PREFIX`",
+		at: func(c *Config) value { return textValue{&c.Prefix} }},
+	{name: "endpoint", key: "s3.endpoint", group: groupStore, usage: "use the S3 server at `URL` instead of Amazon's",
+		at: func(c *Config) value { return textValue{&c.Endpoint} }},
+	{name: "region", group: groupStore, usage: "sign requests for `REGION`", note: "AWS_REGION, else us-east-1",
+		at: func(c *Config) value { return textValue{&c.Region} }},
+	{name: "path-style", group: groupStore, usage: "address buckets as endpoint/bucket", note: "true with an endpoint",
+		at: func(c *Config) value { return boolValue{&c.PathStyle} }},
+	{name: "use-https", key: "s3.use-https", group: groupStore, usage: "for an endpoint that names no scheme", fixed: "true",
+		at: func(c *Config) value { return boolValue{&c.UseHTTPS} }},
+	{name: "access-key", key: "s3.access-key", group: groupStore, usage: "access key id", only: onlyFile,
+		at: func(c *Config) value { return secretValue{&c.AccessKey} }},
+	{name: "secret-key", key: "s3.secret-key", group: groupStore, usage: "secret access key", only: onlyFile,
+		at: func(c *Config) value { return secretValue{&c.SecretKey} }},
+	{name: "depot-region", group: groupStore, usage: "the depot belongs to the CloudStack region `NAME`",
+		at: func(c *Config) value { return textValue{&c.DepotRegion} }},
+	{name: "connect-timeout", key: "s3.connect-timeout", group: groupStore, usage: "give up connecting after `D`", fixed: "50s",
+		at: func(c *Config) value { return durationValue{&c.ConnectTimeout, time.Millisecond} }},
+	{name: "socket-timeout", key: "s3.socket-timeout", group: groupStore, usage: "give up a connection that is silent for `D`", fixed: "50s",
+		at: func(c *Config) value { return durationValue{&c.SocketTimeout, time.Millisecond} }},
+	{name: "max-error-retry", key: "s3.max-error-retry", group: groupStore, usage: "retry a failed request `N` times before it counts as failed", fixed: "3",
+		at: func(c *Config) value { return countValue{&c.MaxErrorRetry, 0} }},
+	{name: "no-store-check", group: groupStore, usage: "mount without asking the store first", fixed: "false", only: onlyCommand,
+		at: func(c *Config) value { return boolValue{&c.NoStoreCheck} }},
+
+	{name: "cache-size", group: groupSpace, usage: "keep at most `SIZE` of files that the depot has too; 0 = no limit", fixed: "0",
+		at: func(c *Config) value { return sizeValue{p: &c.CacheSize} }},
+	{name: "min-free", group: groupSpace, usage: "evict so that `SIZE` stays free on the share; 0 = never for that", fixed: "0",
+		at: func(c *Config) value { return sizeValue{p: &c.MinFree} }},
+	{name: "capacity", group: groupSpace, usage: "report `SIZE` as the file system's size while the store is on", fixed: "1PiB",
+		at: func(c *Config) value { return sizeValue{p: &c.Capacity} }},
+
+	{name: "upload-files", group: groupTransfer, usage: "upload `N` files at once", fixed: "4",
+		at: func(c *Config) value { return countValue{&c.UploadFiles, 1} }},
+	{name: "upload-parts", group: groupTransfer, usage: "send `N` parts at once, over all files", fixed: "8",
+		at: func(c *Config) value { return countValue{&c.UploadParts, 1} }},
+	{name: "fetches", group: groupTransfer, usage: "fetch `N` ranges at once", fixed: "32",
+		at: func(c *Config) value { return countValue{&c.Fetches, 1} }},
+	{name: "part-size", group: groupTransfer, usage: "upload larger files in parts of `SIZE` or more", fixed: "16MiB",
+		at: func(c *Config) value { return sizeValue{p: &c.PartSize} }},
+	{name: "upload-limit", group: groupTransfer, usage: "send at most `RATE`, such as 20MiB/s; 0 = no limit", fixed: "0",
+		at: func(c *Config) value { return sizeValue{p: &c.UploadLimit, rate: true} }},
+	{name: "download-limit", group: groupTransfer, usage: "receive at most `RATE`; 0 = no limit", fixed: "0",
+		at: func(c *Config) value { return sizeValue{p: &c.DownloadLimit, rate: true} }},
+	{name: "cold-timeout", group: groupTransfer, usage: "a read of what is not here tries the store for `D`, then fails", fixed: "20s",
+		at: func(c *Config) value { return durationValue{&c.ColdTimeout, time.Millisecond} }},
+	{name: "max-dirty-age", group: groupTransfer, usage: "a file that stays open for writing is shown as busy after `D`", fixed: "1h",
+		at: func(c *Config) value { return durationValue{&c.MaxDirtyAge, time.Second} }},
+	{name: "settle", group: groupTransfer, usage: "upload every file after `D` of quiet", note: "by class, 2s to 30s",
+		at: func(c *Config) value { return optionalDuration{&c.Settle} }},
+
+	{name: "foreground", group: groupProcess, usage: "stay, and log to the terminal", fixed: "false", only: onlyCommand,
+		at: func(c *Config) value { return boolValue{&c.Foreground} }},
+	{name: "allow-other", group: groupProcess, usage: "let other users in; permissions are checked as usual", note: "true for root",
+		at: func(c *Config) value { return boolValue{&c.AllowOther} }},
+	{name: "passthrough", group: groupProcess, usage: "`WHEN` the kernel reads and writes resident files itself: auto, on (or do not mount), off", fixed: "auto",
+		at: func(c *Config) value { return choiceValue{&c.Passthrough, []string{"auto", "on", "off"}} }},
+	{name: "log-file", group: groupProcess, usage: "log to `FILE`", note: "STATE-DIR/depotfs.log",
+		at: func(c *Config) value { return pathValue{&c.LogFile} }},
+	{name: "log-format", group: groupProcess, usage: "log as `FORMAT`: text or json", fixed: "text",
+		at: func(c *Config) value { return choiceValue{&c.LogFormat, []string{"text", "json"}} }},
+	{name: "log-level", group: groupProcess, usage: "log from `LEVEL`: debug, info, warn or error", fixed: "info",
+		at: func(c *Config) value { return choiceValue{&c.LogLevel, []string{"debug", "info", "warn", "error"}} }},
+}
+
+// fileKey is the option's name in the configuration file and in config show.
+func (o *option) fileKey() string {
+	if o.key != "" {
+		return o.key
+	}
+	return o.name
+}
+
+// envName is the option's environment variable.
+func (o *option) envName() string {
+	return "DEPOTFS_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+}
+
+func (o *option) isBool() bool {
+	_, yes := o.at(&Config{}).(boolValue)
+	return yes
+}
+
+// isSecret reports whether the value must never be shown.
+func (o *option) isSecret() bool {
+	_, yes := o.at(&Config{}).(secretValue)
+	return yes
+}

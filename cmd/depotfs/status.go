@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"depotfs/cache"
+)
+
+// watchEvery is the pace of --watch: the one that people can read at.
+const watchEvery = time.Second
+
+func (s *system) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "what a mount is doing, what waits and why",
+		ArgsUsage: "[MOUNTPOINT]",
+		Flags: []cli.Flag{
+			jsonFlag(),
+			&cli.BoolFlag{Name: "watch", Usage: "draw it again every second, until ctrl-C"},
+		},
+		Action: s.status,
+	}
+}
+
+func (s *system) status(c *cli.Context) error {
+	if c.Args().Len() > 1 {
+		return usagef("status: takes one mount point at most")
+	}
+	mounts, err := s.mounts()
+	if err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	t, err := mounts.target(c.Args().First())
+	if err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	daemon := newClient(t.mount)
+	show := func() ([]byte, error) {
+		var st cache.Status
+		if err := daemon.get(c.Context, "status", &st); err != nil {
+			return nil, fmt.Errorf("status: %w", err)
+		}
+		var page bytes.Buffer
+		switch {
+		case c.Bool("json") && c.Bool("watch"):
+			return page.Bytes(), json.NewEncoder(s.out).Encode(st) // one line each
+		case c.Bool("json"):
+			return nil, printJSON(s.out, st)
+		}
+		drawStatus(&page, st, time.Now())
+		return page.Bytes(), nil
+	}
+	if !c.Bool("watch") {
+		page, err := show()
+		_, _ = s.out.Write(page)
+		return err
+	}
+	return s.watch(c.Context, show)
+}
+
+// watch draws page after page until ctx ends; on a terminal each over the last.
+func (s *system) watch(ctx context.Context, show func() ([]byte, error)) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		page, err := show()
+		if ctx.Err() != nil {
+			return nil // ctrl-C is how it ends
+		}
+		if err != nil {
+			return err
+		}
+		if terminalWidth(s.out) > 0 {
+			// Home, each line cleared to its end, the rest of the screen cleared: no flicker.
+			page = append([]byte("\x1b[H"), bytes.ReplaceAll(page, []byte("\n"), []byte("\x1b[K\n"))...)
+			page = append(page, "\x1b[J"...)
+		}
+		if _, err := s.out.Write(page); err != nil {
+			return errors.Join(errReported, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// drawStatus is the picture for people.
+func drawStatus(w io.Writer, st cache.Status, now time.Time) {
+	how := []string{string(st.Deploy)}
+	if st.Passthrough {
+		how = append(how, "kernel passthrough")
+	} else {
+		how = append(how, "no passthrough")
+	}
+	if !st.Since.IsZero() {
+		how = append(how, "up "+agoText(now.Sub(st.Since)))
+	}
+	fmt.Fprintf(w, "depotfs  zone %s on %s  (%s)\n\n", st.Zone, printable(st.Mountpoint), strings.Join(how, ", "))
+	t := table{indent: "  "}
+	t.add("share", printable(st.CacheDir))
+	t.add("store", storeLine(st.Store))
+	if st.Store.State != "off" {
+		t.add("", trafficLine(st.Store.StoreUsage))
+	}
+	t.add("pending", pendingLine(st.Pending))
+	t.add("cache", cacheLine(st.Cache))
+	if n := st.Cache.Unshowable; n > 0 {
+		t.add("", count(n, "object has a key that is", "objects have keys that are")+" no valid file name")
+	}
+	t.print(w)
+	drawTransfers(w, "uploading", st.Pending.Uploading)
+	drawTransfers(w, "fetching", st.Cache.Fetching)
+	drawProblems(w, st.Problems, now)
+}
+
+func storeLine(st cache.StoreStatus) string {
+	state := map[string]string{"off": "off: a plain pass-through, nothing is uploaded", "on": "on"}[st.State]
+	if state == "" {
+		state = strings.ToUpper(st.State)
+	}
+	line := state
+	if st.Bucket != "" {
+		at := st.Endpoint
+		if at == "" {
+			at = "Amazon S3"
+		}
+		line += ": " + st.Bucket
+		if st.Prefix != "" {
+			line += "/" + printable(st.Prefix)
+		}
+		line += " at " + at
+	}
+	if st.State == "on" && (st.Listing == "running" || st.Listing == "waiting") {
+		line += ", listing " + st.Listing
+	}
+	if st.Error != "" {
+		line += ": " + printable(st.Error)
+	}
+	return line
+}
+
+func trafficLine(u cache.StoreUsage) string {
+	var requests int64
+	for _, kind := range slices.Sorted(maps.Keys(u.Requests)) {
+		requests += u.Requests[kind]
+	}
+	line := fmt.Sprintf("sent %s, received %s, %s", bytesText(u.BytesSent), bytesText(u.BytesReceived), count(requests, "request", "requests"))
+	if u.Retries > 0 {
+		line += ", " + count(u.Retries, "retry", "retries")
+	}
+	if u.Errors > 0 {
+		line += ", " + count(u.Errors, "error", "errors")
+	}
+	return line
+}
+
+func pendingLine(p cache.PendingStatus) string {
+	var parts []string
+	if p.Files > 0 {
+		parts = append(parts, count(p.Files, "file", "files")+" to upload, "+bytesText(p.Bytes))
+	}
+	if p.Moves > 0 {
+		parts = append(parts, count(p.Moves, "rename", "renames"))
+	}
+	if p.Removals > 0 {
+		parts = append(parts, count(p.Removals, "removal", "removals"))
+	}
+	if len(parts) == 0 {
+		return "nothing: the depot has everything"
+	}
+	if p.OldestSeconds > 0 {
+		parts = append(parts, "oldest waits for "+agoText(time.Duration(p.OldestSeconds*float64(time.Second))))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func cacheLine(c cache.CacheStatus) string {
+	line := count(c.Files, "file", "files") + " in " + count(c.Dirs, "directory", "directories")
+	var where []string
+	for _, one := range []struct {
+		n    int64
+		what string
+	}{{c.Resident, "here"}, {c.Partial, "partly here"}, {c.Remote, "in the depot only"}} {
+		if one.n > 0 {
+			where = append(where, humanize.Comma(one.n)+" "+one.what)
+		}
+	}
+	if len(where) > 0 {
+		line += ": " + strings.Join(where, ", ")
+	}
+	line += "; " + bytesText(c.Bytes) + " here"
+	if c.OpenFiles > 0 {
+		line += ", " + humanize.Comma(c.OpenFiles) + " open"
+	}
+	return line
+}
+
+// shownTransfers and shownProblems keep the picture on one screen; --json has all.
+const (
+	shownTransfers = 8
+	shownProblems  = 15
+)
+
+func drawTransfers(w io.Writer, what string, all []cache.Transfer) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n  %s\n", what)
+	t := table{indent: "    ", right: []bool{false, true, true}}
+	for _, one := range all[:min(len(all), shownTransfers)] {
+		part := 1.0
+		if one.Total > 0 {
+			part = float64(one.Done) / float64(one.Total)
+		}
+		t.add(bar(part), fmt.Sprintf("%.0f %%", part*100), bytesText(one.Total), printable(one.Path))
+	}
+	t.print(w)
+	if more := len(all) - shownTransfers; more > 0 {
+		fmt.Fprintf(w, "    and %d more\n", more)
+	}
+}
+
+// bar draws a part of 1 in 20 columns.
+func bar(part float64) string {
+	full := int(min(max(part, 0), 1)*20 + 0.5)
+	return strings.Repeat("█", full) + strings.Repeat("░", 20-full)
+}
+
+func drawProblems(w io.Writer, all []cache.Problem, now time.Time) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n  problems\n")
+	t := table{indent: "    ", head: []string{"KIND", "FOR", "TRIES", "PATH", "REASON"}, right: []bool{false, true, true}}
+	for _, one := range all[:min(len(all), shownProblems)] {
+		since := "-"
+		if !one.Since.IsZero() {
+			since = agoText(now.Sub(one.Since))
+		}
+		t.add(one.Kind, since, fmt.Sprint(one.Attempts), printable(one.Path), printable(one.Reason))
+	}
+	t.print(w)
+	if more := len(all) - shownProblems; more > 0 {
+		fmt.Fprintf(w, "    and %d more: see depotfs status --json\n", more)
+	}
+}

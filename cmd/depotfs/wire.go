@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"depotfs/cache"
+	"depotfs/s3store"
+)
+
+// openStore connects to the store, where a bucket is named, and asks it whether
+// it is the right one.
+func (m *mount) openStore(ctx context.Context, last mountRecord) error {
+	if m.cfg.Bucket == "" {
+		return nil
+	}
+	store, err := s3store.New(m.s3Config())
+	if err != nil {
+		return usagef("%v", err)
+	}
+	m.store = store
+	if m.cfg.NoStoreCheck {
+		return nil
+	}
+	// The question must not be drawn out by the retries that are right for work.
+	impatient := m.s3Config()
+	impatient.MaxErrorRetry = noRetry
+	asker, err := s3store.New(impatient)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	warning, err := checkStore(ctx, asker, m.cfg, last)
+	if warning != "" {
+		m.log.Warn(warning)
+		m.tell(report{Warning: warning})
+	}
+	return err
+}
+
+// noRetry is s3store's word for it; its 0 is the default.
+const noRetry = -1
+
+func (m *mount) s3Config() s3store.Config {
+	retries := m.cfg.MaxErrorRetry
+	if retries == 0 {
+		retries = noRetry
+	}
+	return s3store.Config{
+		Bucket:         m.cfg.Bucket,
+		Endpoint:       m.cfg.Endpoint,
+		Region:         m.cfg.Region,
+		PathStyle:      &m.cfg.PathStyle,
+		UseHTTPS:       m.cfg.UseHTTPS,
+		AccessKey:      s3store.Secret(m.cfg.AccessKey),
+		SecretKey:      s3store.Secret(m.cfg.SecretKey),
+		ConnectTimeout: m.cfg.ConnectTimeout,
+		SocketTimeout:  m.cfg.SocketTimeout,
+		MaxErrorRetry:  retries,
+		UploadLimit:    m.cfg.UploadLimit,
+		DownloadLimit:  m.cfg.DownloadLimit,
+		UserAgent:      "depotfs/" + buildVersion(),
+		Log:            m.log,
+	}
+}
+
+// openHeart opens share and catalog.
+func (m *mount) openHeart() error {
+	heart, err := cache.New(cache.Config{
+		CacheDir:    m.places.cacheDir,
+		StateDir:    m.places.stateDir,
+		Zone:        m.cfg.Zone,
+		Prefix:      m.cfg.Prefix,
+		DepotRegion: m.cfg.DepotRegion,
+		Deploy:      cache.Deploy(m.cfg.Deploy),
+		CacheSize:   m.cfg.CacheSize,
+		MinFree:     m.cfg.MinFree,
+		Capacity:    m.cfg.Capacity,
+		Settle:      m.cfg.Settle,
+		Limits: cache.Limits{
+			UploadFiles: m.cfg.UploadFiles,
+			UploadParts: m.cfg.UploadParts,
+			Fetches:     m.cfg.Fetches,
+			PartSize:    m.cfg.PartSize,
+			ColdTimeout: m.cfg.ColdTimeout,
+			MaxDirtyAge: m.cfg.MaxDirtyAge,
+		},
+		Log: m.log,
+	})
+	if err != nil {
+		return err
+	}
+	m.heart = heart
+	m.closers = append(m.closers, heart)
+	if m.store != nil {
+		heart.SetStore(m.store, cache.StoreInfo{Bucket: m.cfg.Bucket, Endpoint: m.cfg.Endpoint})
+	}
+	return nil
+}
+
+// openKernel mounts.
+func (m *mount) openKernel() error {
+	return errors.New("the kernel's door is not built in yet")
+}
