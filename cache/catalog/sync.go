@@ -27,23 +27,31 @@ type syncer struct {
 
 	// The rest belongs to the holder of the token.
 	c      *Catalog
+	disk   disk
 	dir    *os.File
 	floor  *os.File
-	tick   uint64
+	tick   uint64   // the last one committed
 	synced uint64   // commits that are durable
 	names  []string // data files when the directory was last synced
 	failed error    // a sync that failed is never tried again
-	count  int      // rounds that had something to do; for tests
 }
 
 // round is one sync that any number of callers wait for.
 type round struct {
-	done chan struct{} // closed at the end
-	err  error         // valid after that
+	callers int           // guarded by syncer.mu
+	done    chan struct{} // closed at the end
+	err     error         // valid after that
+}
+
+// disk is how things reach it; tests look on, and pull the plug.
+type disk struct {
+	fdatasync func(path string) error
+	syncDir   func(dir *os.File) error
 }
 
 func (s *syncer) open(c *Catalog) (err error) {
 	s.c, s.running = c, make(chan struct{}, 1)
+	s.disk = disk{fdatasync, (*os.File).Sync}
 	if s.dir, err = os.Open(c.dir); err != nil {
 		return err
 	}
@@ -81,6 +89,7 @@ func (c *Catalog) Sync(ctx context.Context) error {
 		s.rounds.Add(1)
 		go s.run(r)
 	}
+	r.callers++
 	s.mu.Unlock()
 	select {
 	case <-r.done:
@@ -107,7 +116,7 @@ func (s *syncer) sync() error {
 		return s.failed
 	}
 	commits := s.commits.Load()
-	if commits == s.synced && s.count > 0 {
+	if commits == s.synced && s.names != nil {
 		return nil
 	}
 	if err := s.syncOnce(); err != nil {
@@ -115,7 +124,6 @@ func (s *syncer) sync() error {
 		return s.failed
 	}
 	s.synced = commits
-	s.count++
 	return nil
 }
 
@@ -136,13 +144,13 @@ func (s *syncer) syncOnce() error {
 	}
 	for _, name := range names {
 		if strings.HasSuffix(name, ".mem") {
-			if err := fdatasync(filepath.Join(s.c.dir, name)); err != nil {
+			if err := s.disk.fdatasync(filepath.Join(s.c.dir, name)); err != nil {
 				return err
 			}
 		}
 	}
 	if !slices.Equal(names, s.names) {
-		if err := s.dir.Sync(); err != nil {
+		if err := s.disk.syncDir(s.dir); err != nil {
 			return err
 		}
 		s.names = names

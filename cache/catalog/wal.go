@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -125,13 +126,21 @@ func readLog(b []byte) wal {
 		}
 		at += e.size
 	}
-	for i := at + torn; i < int64(len(b)); i++ {
-		if b[i] != 0 {
-			w.junk = true
-			break
-		}
-	}
+	w.junk = at+torn < int64(len(b)) && !allZero(b[at+torn:])
 	return w
+}
+
+// allZero compares page by page: most of a log is a hole.
+func allZero(b []byte) bool {
+	var zero [4096]byte
+	for len(b) > 0 {
+		n := min(len(b), len(zero))
+		if !bytes.Equal(b[:n], zero[:n]) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
 }
 
 type walEntry struct {
