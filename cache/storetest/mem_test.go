@@ -47,3 +47,22 @@ func TestMemClock(t *testing.T) {
 		}
 	})
 }
+
+// S3 keeps "a", "a/" and "a/b" apart.
+func TestMemKeyBesideFolder(t *testing.T) {
+	m := storetest.NewMem()
+	for _, key := range []string{"a", "a/", "a/b"} {
+		if _, err := m.Put(t.Context(), key, bytes.NewReader(nil), 0, cache.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := m.List(t.Context(), cache.ListQuery{Delimiter: "/"}, func(p cache.ListPage) error {
+		if len(p.Objects) != 1 || p.Objects[0].Key != "a" || len(p.Prefixes) != 1 || p.Prefixes[0] != "a/" {
+			t.Errorf("listed %+v", p)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

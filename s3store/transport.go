@@ -1,0 +1,152 @@
+package s3store
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"depotfs/cache"
+)
+
+// thinkTime is how long a store may work on a copy or a completion without
+// sending a byte. Stores that keep objects as files copy 5 GiB from disk to
+// disk before they answer.
+const thinkTime = 10 * time.Minute
+
+// transport sends the requests: it counts, limits and watches.
+type transport struct {
+	base     *http.Transport
+	socket   time.Duration
+	upload   *limit
+	download *limit
+
+	sent, received  atomic.Int64
+	retries, errors atomic.Int64
+	mu              sync.Mutex
+	requests        map[string]int64 // guarded by mu
+}
+
+func newTransport(c Config) *transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // parts in parallel want connections in parallel
+	return &transport{
+		base: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment, // never for loopback
+			DialContext:           dialer(c.ConnectTimeout, c.SocketTimeout),
+			TLSHandshakeTimeout:   c.ConnectTimeout,
+			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+			MaxConnsPerHost:       c.MaxConns,
+			MaxIdleConns:          0,   // no limit of its own
+			MaxIdleConnsPerHost:   512, // as many as there may be transfers: a new connection costs round trips
+			IdleConnTimeout:       20 * time.Second,
+			ExpectContinueTimeout: time.Second,
+			DisableCompression:    true,
+			ReadBufferSize:        64 << 10,
+			WriteBufferSize:       64 << 10,
+			Protocols:             protocols,
+		},
+		socket:   c.SocketTimeout,
+		upload:   newLimit(c.UploadLimit),
+		download: newLimit(c.DownloadLimit),
+		requests: make(map[string]int64),
+	}
+}
+
+// Do implements the SDK's HTTPClient. It follows no redirects: signatures are
+// for one host.
+func (t *transport) Do(req *http.Request) (*http.Response, error) {
+	c := callOf(req.Context())
+	attempt := c.sent()
+	t.mu.Lock()
+	t.requests[c.kind]++
+	t.mu.Unlock()
+	if attempt > 1 {
+		t.retries.Add(1)
+	}
+	quiet := t.socket
+	switch c.kind {
+	case kindCopy, kindPartCopy, kindComplete:
+		quiet = max(quiet, thinkTime)
+	}
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		conn := info.Conn
+		if secure, ok := conn.(*tls.Conn); ok {
+			conn = secure.NetConn()
+		}
+		if watched, ok := conn.(*idleConn); ok {
+			watched.allow(quiet)
+		}
+	}})
+	req = req.WithContext(ctx)
+	if req.Body != nil && req.Body != http.NoBody && (c.kind == kindPut || c.kind == kindPart) {
+		req.Body = &sending{ReadCloser: req.Body, ctx: ctx, t: t}
+	}
+	resp, err := t.base.RoundTrip(req)
+	if err != nil {
+		t.errors.Add(1)
+		return nil, err
+	}
+	c.answered(resp)
+	switch s := resp.StatusCode; s {
+	case http.StatusNotFound, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+		// Answers, not failures.
+	default:
+		if s >= 300 {
+			t.errors.Add(1)
+		}
+	}
+	if c.kind == kindGet && resp.StatusCode < 300 {
+		resp.Body = &receiving{ReadCloser: resp.Body, ctx: ctx, t: t}
+	}
+	return resp, nil
+}
+
+func (t *transport) usage() cache.StoreUsage {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return cache.StoreUsage{
+		BytesSent: t.sent.Load(), BytesReceived: t.received.Load(), Requests: maps.Clone(t.requests),
+		Retries: t.retries.Load(), Errors: t.errors.Load(),
+	}
+}
+
+// sending is the body of an object on its way out.
+type sending struct {
+	io.ReadCloser
+	ctx context.Context
+	t   *transport
+}
+
+func (b *sending) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:b.t.upload.chunk(len(p))])
+	b.t.sent.Add(int64(n))
+	if err := b.t.upload.wait(b.ctx, n); err != nil {
+		return n, err
+	}
+	return n, err
+}
+
+// receiving is the body of an object on its way in.
+type receiving struct {
+	io.ReadCloser
+	ctx context.Context
+	t   *transport
+}
+
+func (b *receiving) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:b.t.download.chunk(len(p))])
+	b.t.received.Add(int64(n))
+	if err := b.t.download.wait(b.ctx, n); err != nil {
+		return n, err
+	}
+	return n, err
+}
+
+var _ net.Conn = (*idleConn)(nil)
