@@ -11,6 +11,15 @@ import (
 
 type Range = extent.Range
 
+// rs makes ranges of pairs of offset and end.
+func rs(pairs ...int64) []Range {
+	var out []Range
+	for i := 0; i < len(pairs); i += 2 {
+		out = append(out, Range{Off: pairs[i], End: pairs[i+1]})
+	}
+	return out
+}
+
 // space is how many bytes the bitmap of the model has.
 const space = 96
 
@@ -118,13 +127,13 @@ func TestEdges(t *testing.T) {
 		do   func(s *extent.Set)
 		want []Range
 	}{
-		{"neighbours become one", func(s *extent.Set) { s.Add(0, 5); s.Add(10, 15); s.Add(5, 10) }, []Range{{0, 15}}},
+		{"neighbours become one", func(s *extent.Set) { s.Add(0, 5); s.Add(10, 15); s.Add(5, 10) }, rs(0, 15)},
 		{"empty and inverted are nothing", func(s *extent.Set) { s.Add(5, 5); s.Add(9, 3) }, nil},
-		{"negative offsets are clipped", func(s *extent.Set) { s.Add(-10, 4); s.Remove(-3, 1) }, []Range{{1, 4}}},
-		{"remove splits", func(s *extent.Set) { s.Add(0, 10); s.Remove(3, 6) }, []Range{{0, 3}, {6, 10}}},
-		{"one add swallows many", func(s *extent.Set) { s.Add(2, 3); s.Add(5, 6); s.Add(8, 20); s.Add(1, 9) }, []Range{{1, 20}}},
+		{"negative offsets are clipped", func(s *extent.Set) { s.Add(-10, 4); s.Remove(-3, 1) }, rs(1, 4)},
+		{"remove splits", func(s *extent.Set) { s.Add(0, 10); s.Remove(3, 6) }, rs(0, 3, 6, 10)},
+		{"one add swallows many", func(s *extent.Set) { s.Add(2, 3); s.Add(5, 6); s.Add(8, 20); s.Add(1, 9) }, rs(1, 20)},
 		{"truncate below zero empties", func(s *extent.Set) { s.Add(0, 10); s.Truncate(-1) }, nil},
-		{"the largest file", func(s *extent.Set) { s.Add(1<<62, 1<<63-1); s.Add(0, 1) }, []Range{{0, 1}, {1 << 62, 1<<63 - 1}}},
+		{"the largest file", func(s *extent.Set) { s.Add(1<<62, 1<<63-1); s.Add(0, 1) }, rs(0, 1, 1<<62, 1<<63-1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var s extent.Set
@@ -141,7 +150,7 @@ func TestCopiesAreApart(t *testing.T) {
 	s.Add(0, 10)
 	c := s.Clone()
 	ranges := s.Ranges()
-	in := []Range{{20, 30}}
+	in := rs(20, 30)
 	f := extent.FromRanges(in)
 	s.Add(10, 20)
 	f.Add(30, 40)
