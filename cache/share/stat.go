@@ -133,13 +133,12 @@ func (s *Share) Utimes(rel string, atime, mtime *int64) error {
 }
 
 // UtimesFile is Utimes for an open file, whatever names it has.
-func (s *Share) UtimesFile(f *os.File, atime, mtime int64) error {
-	err := s.ask("utimesfile", f.Name())
-	if err != nil {
+func (s *Share) UtimesFile(f *os.File, atime, mtime *int64) error {
+	if err := s.ask("utimesfile", f.Name()); err != nil {
 		return err
 	}
-	err = withFd(f, func(fd int) error {
-		ts := []unix.Timespec{timespec(&atime), timespec(&mtime)}
+	err := withFd(f, func(fd int) error {
+		ts := []unix.Timespec{timespec(atime), timespec(mtime)}
 		return again(func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(fd), ts, 0) })
 	})
 	if err != nil {
