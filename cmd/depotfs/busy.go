@@ -4,20 +4,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
 // shownUsers is how many processes an error line names.
 const shownUsers = 3
 
-// usersOf names processes that have files of a mount open or stand in it, as
+// usersOf names other processes that have files of a mount open or stand in it, as
 // far as this user may know. It reads links in /proc only: the mount itself is
 // not touched.
 func usersOf(mountpoint string) []string {
 	processes, _ := filepath.Glob("/proc/[0-9]*")
 	var users []string
 	for _, proc := range processes {
-		if !usesMount(proc, mountpoint) {
+		if filepath.Base(proc) == strconv.Itoa(os.Getpid()) || !usesMount(proc, mountpoint) {
 			continue
 		}
 		if len(users) == shownUsers {

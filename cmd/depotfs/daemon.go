@@ -71,7 +71,7 @@ func (s *system) daemonise(ctx context.Context, cfg Config, p places) error {
 		return fmt.Errorf("start the daemon: %w", err)
 	}
 	defer read.Close()
-	child := exec.Command("/proc/self/exe", os.Args[1:]...)
+	child := exec.Command(ownPath(), os.Args[1:]...)
 	child.Args[0] = "depotfs"
 	child.Env = append(os.Environ(), readyEnv+"=3")
 	child.ExtraFiles = []*os.File{write}
@@ -98,6 +98,22 @@ func (s *system) daemonise(ctx context.Context, cfg Config, p places) error {
 	}
 	fmt.Fprintln(s.out, ready)
 	return child.Process.Release()
+}
+
+// ownPath is this program, by its name where that still leads to it: the name is
+// what process lists show.
+func ownPath() string {
+	const self = "/proc/self/exe"
+	path, err := os.Executable()
+	if err != nil {
+		return self
+	}
+	named, err1 := os.Stat(path)
+	running, err2 := os.Stat(self)
+	if err1 != nil || err2 != nil || !os.SameFile(named, running) {
+		return self
+	}
+	return path
 }
 
 // listen follows the child's reports to the last one; io.EOF: it died.

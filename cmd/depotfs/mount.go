@@ -216,12 +216,12 @@ func (m *mount) attend(ctx context.Context) {
 			case sig == syscall.SIGHUP:
 				m.reopenLog()
 			case ending && grace == nil:
-				m.log.Warn("second signal: the mount is detached", "signal", sig)
+				m.log.Warn("second signal: the mount is detached", "signal", sig.String())
 				m.force()
 				again, grace = nil, time.After(detachGrace)
 			case !ending:
 				ending = true
-				m.log.Info("unmounting", "signal", sig)
+				m.log.Info("unmounting", "signal", sig.String())
 				if again = m.tryUnmount(); again != nil {
 					m.log.Warn("the mount is busy: it ends when its files are closed, or at once at a second signal", "users", usersOf(m.places.mountpoint))
 				}

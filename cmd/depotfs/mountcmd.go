@@ -54,6 +54,7 @@ func (s *system) mount(c *cli.Context) error {
 	if err != nil && child != nil {
 		var usage *usageError
 		tell(report{Error: interruptedOr(c.Context, err).Error(), Usage: errors.As(err, &usage)})
+		return errReported
 	}
 	return err
 }

@@ -74,6 +74,9 @@ func (s *system) status(c *cli.Context) error {
 func (s *system) watch(ctx context.Context, show func() ([]byte, error)) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	if terminalWidth(s.out) > 0 {
+		defer fmt.Fprintln(s.out) // the prompt comes after the picture
+	}
 	for {
 		page, err := show()
 		if ctx.Err() != nil {
@@ -117,7 +120,9 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 		t.add("", trafficLine(st.Store.StoreUsage))
 	}
 	t.add("pending", pendingLine(st.Pending))
-	t.add("cache", cacheLine(st.Cache))
+	known, where := cacheLines(st.Cache)
+	t.add("cache", known)
+	t.add("", where)
 	if n := st.Cache.Unshowable; n > 0 {
 		t.add("", count(n, "object has a key that is", "objects have keys that are")+" no valid file name")
 	}
@@ -188,25 +193,20 @@ func pendingLine(p cache.PendingStatus) string {
 	return strings.Join(parts, ", ")
 }
 
-func cacheLine(c cache.CacheStatus) string {
-	line := count(c.Files, "file", "files") + " in " + count(c.Dirs, "directory", "directories")
-	var where []string
-	for _, one := range []struct {
-		n    int64
-		what string
-	}{{c.Resident, "here"}, {c.Partial, "partly here"}, {c.Remote, "in the depot only"}} {
-		if one.n > 0 {
-			where = append(where, humanize.Comma(one.n)+" "+one.what)
-		}
-	}
-	if len(where) > 0 {
-		line += ": " + strings.Join(where, ", ")
-	}
-	line += "; " + bytesText(c.Bytes) + " here"
+// cacheLines says how much is known, and where its bytes are.
+func cacheLines(c cache.CacheStatus) (known, where string) {
+	known = count(c.Files, "file", "files") + " in " + count(c.Dirs, "directory", "directories")
 	if c.OpenFiles > 0 {
-		line += ", " + humanize.Comma(c.OpenFiles) + " open"
+		known += ", " + humanize.Comma(c.OpenFiles) + " open"
 	}
-	return line
+	where = humanize.Comma(c.Resident) + " here (" + bytesText(c.Bytes) + ")"
+	if c.Partial > 0 {
+		where += ", " + humanize.Comma(c.Partial) + " partly here"
+	}
+	if c.Remote > 0 {
+		where += ", " + humanize.Comma(c.Remote) + " in the depot only"
+	}
+	return known, where
 }
 
 // shownTransfers and shownProblems keep the picture on one screen; --json has all.

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"depotfs/cache"
+)
+
+func TestStatusPicture(t *testing.T) {
+	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	st := cache.Status{
+		Zone: "ber1", Deploy: cache.Gateway, Mountpoint: "/mnt/secondary", CacheDir: "/export", Passthrough: true, Since: now.Add(-3 * time.Hour),
+		Store: cache.StoreStatus{
+			State: "unavailable", Error: "connection refused", Bucket: "depot", Prefix: "cs/", Endpoint: "http://store:9000",
+			StoreUsage: cache.StoreUsage{BytesSent: 3 << 20, Requests: map[string]int64{"get": 1000, "put": 1}, Retries: 1},
+		},
+		Pending: cache.PendingStatus{Files: 1, Bytes: 1 << 30, Removals: 2, OldestSeconds: 75, Uploading: []cache.Transfer{{Path: "a.qcow2", Done: 1 << 29, Total: 1 << 30}}},
+		Cache:   cache.CacheStatus{Files: 1200, Dirs: 1, Resident: 1100, Remote: 100, Bytes: 5 << 30},
+		Problems: []cache.Problem{
+			{Path: "b\nc", Kind: "upload", Reason: "connection refused", Since: now.Add(-90 * time.Second), Attempts: 3},
+		},
+	}
+	want := `depotfs  zone ber1 on /mnt/secondary  (gateway, kernel passthrough, up 3 h)
+
+  share    /export
+  store    UNAVAILABLE: depot/cs/ at http://store:9000: connection refused
+           sent 3.0 MiB, received 0 B, 1,001 requests, 1 retry
+  pending  1 file to upload, 1.0 GiB, 2 removals, oldest waits for 1 min 15 s
+  cache    1,200 files in 1 directory
+           1,100 here (5.0 GiB), 100 in the depot only
+
+  uploading
+    ██████████░░░░░░░░░░  50 %  1.0 GiB  a.qcow2
+
+  problems
+    KIND           FOR  TRIES  PATH  REASON
+    upload  1 min 30 s      3  b\nc  connection refused
+`
+	var got strings.Builder
+	drawStatus(&got, st, now)
+	if got.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got.String(), want)
+	}
+}
+
+func TestPrintableShowsNoControlCharacters(t *testing.T) {
+	for name, want := range map[string]string{
+		"plain":          "plain",
+		"größe 漢字":       "größe 漢字",
+		"a\x1b[31mred":   `a\x1b[31mred`,
+		"tab\tnl\n":      `tab\tnl\n`,
+		"bad \xff utf-8": `bad \xff utf-8`,
+		"bidi \u202e x":  `bidi \u202e x`,
+	} {
+		if got := printable(name); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}
