@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"depotfs/cache/catalog"
+	"depotfs/cache/layout"
 )
 
 // Ino is an inode number of the catalog and the FUSE node id of the same file.
@@ -20,9 +21,11 @@ type Config struct {
 	Prefix      string // of the depot in the bucket: "" or ends in "/"
 	DepotRegion string // CloudStack region name, checked against the depot's
 	Deploy      Deploy
-	CacheSize   int64 // bytes of resident clean data kept at most; 0 = no limit
-	MinFree     int64 // bytes of the share's file system that stay free; 0 = none
-	Capacity    int64 // bytes that statfs reports while the store is on; 0 = 1 PiB
+	CacheSize   int64          // bytes of resident clean data kept at most; 0 = no limit
+	MinFree     int64          // bytes of the share's file system that stay free; 0 = none
+	Capacity    int64          // bytes that statfs reports while the store is on; 0 = 1 PiB
+	Rules       layout.Rules   // nil: the default classes
+	Settle      *time.Duration // overrides the settle time of every class; nil: the classes decide
 	Limits      Limits
 	Log         *slog.Logger
 	Notify      Notifier // may be nil; kernel caches

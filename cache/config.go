@@ -1,0 +1,74 @@
+package cache
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"depotfs/cache/layout"
+)
+
+// fill sets the defaults and refuses what cannot work.
+func (cfg *Config) fill() error {
+	if cfg.CacheDir == "" || cfg.StateDir == "" {
+		return errors.New("a cache directory and a state directory are needed")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Deploy == "" {
+		cfg.Deploy = Gateway
+	}
+	if cfg.Rules == nil {
+		cfg.Rules = layout.Default()
+	}
+	if cfg.Capacity == 0 {
+		cfg.Capacity = defaultCapacity
+	}
+	cfg.Limits.fill()
+	return nil
+}
+
+// defaultCapacity is what df shows of a depot without a set size: far from the
+// 90 % at which CloudStack stops using a store, small enough for 64-bit tools.
+const defaultCapacity = 1 << 50
+
+func (l *Limits) fill() {
+	setInt := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	setDur := func(p *time.Duration, v time.Duration) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	setInt(&l.UploadFiles, 4)
+	setInt(&l.UploadParts, 8)
+	setInt(&l.Fetches, 32)
+	if l.PartSize <= 0 {
+		l.PartSize = 16 << 20
+	}
+	l.PartSize = max(l.PartSize, minPartSize)
+	setDur(&l.ColdTimeout, 20*time.Second)
+	setDur(&l.MaxDirtyAge, time.Hour)
+	setDur(&l.OrderTimeout, 10*time.Minute)
+}
+
+// S3's limits (service quotas for multipart uploads).
+const (
+	minPartSize = 5 << 20
+	maxPartSize = 5 << 30
+	maxParts    = 10_000
+)
+
+// partSize is the size of the parts of a file of the given size: at least the
+// configured one, and such that S3's 10,000 parts suffice.
+func (l *Limits) partSize(size int64) int64 {
+	p := l.PartSize
+	for p*maxParts < size && p < maxPartSize {
+		p *= 2
+	}
+	return min(p, maxPartSize)
+}

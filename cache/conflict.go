@@ -1,0 +1,201 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"strconv"
+	"time"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
+)
+
+// compareAdopted decides about a file that was found in the share with no proof
+// of which version it is: the same bytes as the depot's make it clean, others make
+// it a conflict that the depot's version wins (DESIGN 4). done is false when the
+// depot has nothing there and the file is to be uploaded.
+func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (done bool, err error) {
+	info, err := d.store.Head(ctx, s.key)
+	d.report(err)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if ownsKey(s.rec, s.key) {
+		// Ours, and changed in the share since: the change is newer, unless it changed nothing.
+		for _, o := range s.rec.Objects {
+			if o.Key == s.key && o.ETag != info.ETag {
+				return false, nil // replaced there as well: resolveClash
+			}
+		}
+	}
+	if p, ok := c.proof(s.path); ok && p.Stamp == s.stamp && p.ETag == info.ETag && p.Key == s.key && p.Version.HasCRC {
+		s.crc = p.Version.CRC64
+		return true, c.sameAsDepot(ctx, d, s, info)
+	}
+	if info.Size == s.stamp.Size {
+		if s.crc, err = sumCRC(s.file, 0, s.stamp.Size); err != nil {
+			return false, fmt.Errorf("read %q: %w", s.path, err)
+		}
+		if info.HasCRC64 && info.CRC64 == s.crc {
+			if err := c.unmoved(s); err != nil {
+				return false, err
+			}
+			return true, c.sameAsDepot(ctx, d, s, info)
+		}
+	}
+	if ownsKey(s.rec, s.key) {
+		return false, nil
+	}
+	c.log.Warn("a file in the share differs from the depot's; the depot keeps the name", "path", s.path)
+	return true, c.loseTo(ctx, d, s, info)
+}
+
+// sameAsDepot records that the local bytes are the depot's version.
+func (c *Cache) sameAsDepot(ctx context.Context, d *depot, s *sending, info ObjectInfo) error {
+	rec, err := c.committed(s, info)
+	if err != nil {
+		return err
+	}
+	if rec.State != Clean {
+		return errMoving
+	}
+	c.log.Info("the depot has this file already", "path", s.path, "size", s.stamp.Size)
+	c.noteClean(rec, s.path)
+	return c.moveObjects(ctx, d, rec)
+}
+
+// resolveClash is called when the depot had something else under the key than we
+// expected. Our own earlier attempt and identical bytes are no conflict. Otherwise
+// the version that was finished last has the name and the other is kept.
+func (c *Cache) resolveClash(ctx context.Context, d *depot, s *sending) (ObjectInfo, error) {
+	info, err := d.store.Head(ctx, s.key)
+	if errors.Is(err, ErrNotFound) {
+		s.opts.IfMatch, s.opts.IfNoneMatch = "", true
+		return c.put(ctx, d, s)
+	}
+	if err != nil {
+		return info, err
+	}
+	if info.Metadata[metaVersion] == c.versionMark(s.rec.Gen) ||
+		info.Size == s.stamp.Size && info.HasCRC64 && s.opts.HasCRC64 && info.CRC64 == s.crc {
+		return info, nil
+	}
+	if theirs := info.Modified.Add(-d.skew()); theirs.UnixNano() > s.rec.FinishedAt {
+		return info, c.loseTo(ctx, d, s, info)
+	}
+	if err := c.keepTheirs(ctx, d, s.key, s.path, info); err != nil {
+		return info, err
+	}
+	s.opts.IfMatch, s.opts.IfNoneMatch = info.ETag, false
+	return c.put(ctx, d, s)
+}
+
+func (d *depot) skew() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.caps.ClockSkew
+}
+
+// conflictKey is where the loser of a conflict is kept in the depot.
+func (c *Cache) conflictKey(path string) string {
+	return c.cfg.Prefix + share.Private + "/conflicts/" + c.zoneName() + "/" + c.now().UTC().Format("20060102T150405.000000000Z") + "/" + path
+}
+
+// keepTheirs copies the depot's version aside before ours replaces it.
+func (c *Cache) keepTheirs(ctx context.Context, d *depot, key, path string, info ObjectInfo) error {
+	dst := c.conflictKey(path)
+	if _, err := d.store.Copy(ctx, key, info.ETag, dst, info.Size, PutOptions{}); err != nil {
+		return fmt.Errorf("keep the other version of %q: %w", path, err)
+	}
+	c.noteConflict(path, dst, "the depot's version was finished earlier than ours")
+	return nil
+}
+
+// loseTo keeps our bytes under .depotfs/conflicts in the depot and makes the file
+// the depot's version.
+func (c *Cache) loseTo(ctx context.Context, d *depot, s *sending, info ObjectInfo) error {
+	own := *s
+	own.key = c.conflictKey(s.path)
+	own.opts = PutOptions{IfNoneMatch: true, Metadata: c.metadata(s.rec, s.path, true, s.rec.Gen)}
+	if _, err := c.put(ctx, d, &own); err != nil {
+		return fmt.Errorf("keep our version of %q: %w", s.path, err)
+	}
+	if err := c.demote(s, info); err != nil {
+		return err
+	}
+	c.noteConflict(s.path, own.key, "the depot's version has the name, ours is kept")
+	return laterError{c.now(), "the depot's version has the name"}
+}
+
+func (c *Cache) noteConflict(path, key, why string) {
+	c.problems.add("conflict", path, why+"; the other version is "+key, c.now())
+	c.log.Warn("conflict", "path", path, "kept", key, "reason", why)
+	n, err := c.setting("conflicts")
+	if err == nil {
+		count, _ := strconv.Atoi(n)
+		err = c.putSetting("conflicts", strconv.Itoa(count+1))
+	}
+	if err != nil {
+		c.log.Error("count conflicts", "err", err)
+	}
+}
+
+// demote drops the local bytes, which the depot has under conflicts, and shows
+// the depot's version instead. An open file is left for later.
+func (c *Cache) demote(s *sending, info ObjectInfo) error {
+	gen, err := c.cat.NextGen()
+	if err != nil {
+		return err
+	}
+	return c.withName(s.rec.Ino, true, func(rec *catalog.Inode, path string) error {
+		s.n.mu.Lock()
+		defer s.n.mu.Unlock()
+		if s.n.handles > 0 {
+			return laterError{c.now().Add(time.Second), "in conflict, and open"}
+		}
+		if err := c.unmoved(s); err != nil {
+			return err
+		}
+		intent := &catalog.Intent{Kind: catalog.IntentEvict, Ino: rec.Ino, From: path, To: share.EvictPath(uint64(rec.Ino)), ShareIno: rec.Stamp.Ino, Time: c.nanos()}
+		if err := c.cat.Update(func(tx *catalog.Tx) error { return tx.PutIntent(intent) }); err != nil {
+			return err
+		}
+		if err := c.share.Rename(path, intent.To, 0); err != nil {
+			return errors.Join(err, c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) }))
+		}
+		if _, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+			if err := step(r, evVanish); err != nil {
+				return err
+			}
+			r.Base = catalog.Version{Gen: gen, Size: info.Size, CRC64: info.CRC64, HasCRC: info.HasCRC64}
+			toRemote(r)
+			r.Mtime = info.Modified.UnixNano()
+			r.Objects = nil
+			if err := c.own1(tx, r, catalog.Object{Key: s.key, ETag: info.ETag, VersionID: info.VersionID, Gen: gen}); err != nil {
+				return err
+			}
+			if err := tx.DeleteUpload(r.Ino); err != nil {
+				return err
+			}
+			if err := tx.DeleteExtents(r.Ino); err != nil {
+				return err
+			}
+			return tx.DeleteIntent(intent.Seq)
+		}); err != nil {
+			return err
+		}
+		s.n.whole.Store(false)
+		s.n.file.Close()
+		s.n.file, s.n.p = nil, nil
+		c.inodeChanged(rec.Ino)
+		if err := c.share.Unlink(intent.To); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			c.log.Warn("remove the loser of a conflict", "path", path, "err", err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,311 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"depotfs/cache/catalog"
+)
+
+// scope is what a command works on: the inodes of its paths and all below.
+type scope struct {
+	all   bool
+	inos  map[Ino]string
+	total int64
+}
+
+func (c *Cache) scopeOf(ctx context.Context, paths []string) (scope, []NotDone, error) {
+	s := scope{inos: map[Ino]string{}}
+	var bad []NotDone
+	for _, p := range paths {
+		rec, err := c.resolve(ctx, p)
+		if err != nil {
+			bad = append(bad, NotDone{Path: p, Reason: reason(err)})
+			continue
+		}
+		if err := c.walk(ctx, rec, strings.Trim(p, "/"), func(rec *catalog.Inode, path string) error {
+			s.inos[rec.Ino] = path
+			return nil
+		}); err != nil {
+			return s, bad, err
+		}
+	}
+	return s, bad, nil
+}
+
+func reason(err error) string {
+	if errors.Is(err, syscall.ENOENT) || strings.Contains(err.Error(), "file does not exist") {
+		return "no such file or directory"
+	}
+	return err.Error()
+}
+
+// Flush uploads now and waits: for everything when paths is empty, else for the
+// given paths and all below them. It returns what did not arrive before ctx
+// ended, and why. Files that are open for writing are not waited for: they come
+// back in the answer.
+func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progress)) ([]NotDone, error) {
+	sc := scope{all: len(paths) == 0}
+	var bad []NotDone
+	if sc.all {
+		// What others put into the share counts too where somebody looks at it.
+		if rec, err := c.record(catalog.Root); err == nil {
+			_ = c.agree(rec)
+		}
+	} else {
+		var err error
+		if sc, bad, err = c.scopeOf(context.WithoutCancel(ctx), paths); err != nil {
+			return bad, err
+		}
+	}
+	if c.depot.Load() == nil {
+		left, err := c.unsent(sc, false)
+		for i := range left {
+			left[i].Reason = "the store is off"
+		}
+		return append(bad, notDone(left)...), err
+	}
+	var total Progress
+	t := time.NewTicker(flushLook)
+	defer t.Stop()
+	for {
+		woken := c.changed.wait()
+		left, err := c.unsent(sc, true)
+		if err != nil {
+			return bad, err
+		}
+		c.tell(progress, &total, left)
+		waiting := 0
+		for _, l := range left {
+			if !l.busy {
+				waiting++
+			}
+		}
+		if waiting == 0 {
+			c.tendProof()
+			if err := c.cat.Sync(context.WithoutCancel(ctx)); err != nil {
+				return bad, err
+			}
+			return append(bad, notDone(left)...), nil
+		}
+		select {
+		case <-ctx.Done():
+			return append(bad, notDone(left)...), nil
+		case <-woken:
+			// Many files finish per second: look again only so often.
+			select {
+			case <-time.After(flushLook / 4):
+			case <-ctx.Done():
+			}
+		case <-t.C:
+		}
+	}
+}
+
+// flushLook is how often a waiting flush looks again without being woken.
+const flushLook = 200 * time.Millisecond
+
+// unsentFile is one thing that the depot lacks.
+type unsentFile struct {
+	NotDone
+	ino  Ino
+	size int64
+	busy bool // somebody has it open for writing
+}
+
+func notDone(left []unsentFile) []NotDone {
+	out := make([]NotDone, 0, len(left))
+	for _, l := range left {
+		out = append(out, l.NotDone)
+	}
+	return out
+}
+
+// unsent lists what of the scope is still in the queue, and with hurry has it go now.
+func (c *Cache) unsent(sc scope, hurry bool) ([]unsentFile, error) {
+	type item struct {
+		it  *catalog.QueueItem
+		rec *catalog.Inode
+	}
+	var items []item
+	var left []unsentFile
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		if err := tx.EachQueue(func(it *catalog.QueueItem) bool {
+			if _, in := sc.inos[it.Ino]; in || sc.all {
+				if rec, err := tx.Inode(it.Ino); err == nil && len(rec.Links) > 0 {
+					items = append(items, item{it, rec})
+				}
+			}
+			return true
+		}); err != nil {
+			return err
+		}
+		if !sc.all {
+			return nil
+		}
+		return tx.EachRemoval(func(r *catalog.Removal) bool {
+			why := "to be deleted from the depot"
+			if r.LastError != "" {
+				why = r.LastError
+			}
+			left = append(left, unsentFile{NotDone: NotDone{Path: r.Path, Reason: why}})
+			return true
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range items {
+		path := c.pathText(i.rec)
+		f := unsentFile{ino: i.it.Ino, size: i.rec.Size, NotDone: NotDone{Path: path, Reason: "waits for its turn to be uploaded"}}
+		if n := c.peek(i.it.Ino); n != nil {
+			n.mu.Lock()
+			f.busy = n.writers > 0
+			n.mu.Unlock()
+			c.drop(n)
+		}
+		switch {
+		case f.busy:
+			f.Reason = "open for writing"
+		case i.it.LastError != "":
+			f.Reason = i.it.LastError
+		default:
+			if why := c.storeTrouble(); why != "" {
+				f.Reason = why
+			}
+		}
+		left = append(left, f)
+		if hurry && !f.busy {
+			if _, had := c.urgent.LoadOrStore(i.it.Ino, struct{}{}); !had {
+				c.schedule(i.it, i.rec)
+			}
+		}
+	}
+	return left, nil
+}
+
+// storeTrouble says why nothing moves, "" when the store answers.
+func (c *Cache) storeTrouble() string {
+	d := c.depot.Load()
+	if d == nil {
+		return "the store is off"
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return d.err.Error()
+	}
+	return ""
+}
+
+// tell reports progress: the total grows with what comes along.
+func (c *Cache) tell(progress func(Progress), total *Progress, left []unsentFile) {
+	if progress == nil {
+		return
+	}
+	var files, bytes int64
+	for _, l := range left {
+		files++
+		bytes += l.size
+	}
+	for _, t := range c.uploads.list() {
+		bytes -= min(t.Done, bytes)
+	}
+	total.FilesTotal = max(total.FilesTotal, total.FilesDone+files)
+	total.BytesTotal = max(total.BytesTotal, total.BytesDone+bytes)
+	total.FilesDone = total.FilesTotal - files
+	total.BytesDone = total.BytesTotal - bytes
+	progress(*total)
+}
+
+// Warm fetches the given paths and everything below them, and waits.
+func (c *Cache) Warm(ctx context.Context, paths []string, progress func(Progress)) ([]NotDone, error) {
+	return c.eachFile(ctx, paths, progress, func(ctx context.Context, ino Ino) error {
+		rec, err := c.record(ino)
+		if err != nil || resident(rec.State) {
+			return err
+		}
+		h, err := c.Open(ctx, ino, syscall.O_RDONLY)
+		if err != nil {
+			return err
+		}
+		defer h.Release()
+		return c.complete(ctx, h.n)
+	})
+}
+
+// Evict drops the local bytes of clean files now.
+func (c *Cache) Evict(ctx context.Context, paths []string, progress func(Progress)) ([]NotDone, error) {
+	return c.eachFile(ctx, paths, progress, func(ctx context.Context, ino Ino) error {
+		rec, err := c.record(ino)
+		if err != nil || rec.State == Remote {
+			return err
+		}
+		if c.cfg.Deploy == Beside {
+			return errors.New("hypervisors may read it directly (--deploy beside)")
+		}
+		return c.evictFile(ctx, ino)
+	})
+}
+
+// eachFile does one thing to every regular file of the paths.
+func (c *Cache) eachFile(ctx context.Context, paths []string, progress func(Progress), do func(ctx context.Context, ino Ino) error) ([]NotDone, error) {
+	if len(paths) == 0 {
+		paths = []string{""}
+	}
+	sc, bad, err := c.scopeOf(ctx, paths)
+	if err != nil {
+		return bad, err
+	}
+	type file struct {
+		ino  Ino
+		path string
+		size int64
+	}
+	var files []file
+	var p Progress
+	for ino, path := range sc.inos {
+		rec, err := c.record(ino)
+		if err != nil || !isRegular(rec) {
+			continue
+		}
+		files = append(files, file{ino, path, rec.Size})
+		p.FilesTotal++
+		p.BytesTotal += rec.Size
+	}
+	for _, f := range files {
+		if err := do(ctx, f.ino); err != nil && !errors.Is(err, ErrStale) {
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			bad = append(bad, NotDone{Path: f.path, Reason: strings.TrimSuffix(err.Error(), ": "+ErrBusy.Error())})
+		}
+		if ctx.Err() != nil {
+			return bad, fmt.Errorf("stopped: %w", ctx.Err())
+		}
+		p.FilesDone++
+		p.BytesDone += f.size
+		if progress != nil {
+			progress(p)
+		}
+	}
+	return bad, nil
+}
+
+// Pin keeps the given paths and everything below them from being evicted, or no more.
+func (c *Cache) Pin(ctx context.Context, paths []string, on bool) ([]NotDone, error) {
+	sc, bad, err := c.scopeOf(ctx, paths)
+	if err != nil {
+		return bad, err
+	}
+	for ino := range sc.inos {
+		if err := c.pin(ino, on); err != nil && !errors.Is(err, ErrStale) {
+			return bad, err
+		}
+	}
+	return bad, nil
+}

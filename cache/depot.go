@@ -1,0 +1,340 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+	mrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
+)
+
+// depot is a store that is switched on, with what we know of it.
+type depot struct {
+	store Store
+	info  StoreInfo
+	keys  keyLocks
+
+	mu       sync.Mutex // guards below
+	state    string     // connecting, on, unavailable, refused
+	err      error
+	id       string
+	caps     Capabilities
+	ready    chan struct{} // closed when the depot was joined
+	failures uint          // in a row
+	closedTo time.Time     // the breaker: nobody but one probe asks before
+	probing  bool
+}
+
+// depotFile is <prefix>.depotfs/depot.json: what makes a bucket and prefix a depot.
+type depotFile struct {
+	Format int    `json:"format"`
+	ID     string `json:"id"`
+	Region string `json:"region"`
+}
+
+const (
+	depotFormat  = 1
+	maxDepotFile = 64 << 10 // bytes; a real one has a hundred
+)
+
+// SetStore switches the store on, or off with nil. Transfers under way on a
+// former store end with an error and are tried again on the new one.
+func (c *Cache) SetStore(s Store, info StoreInfo) {
+	var d *depot
+	if s != nil {
+		d = &depot{store: s, info: info, state: "connecting", ready: make(chan struct{})}
+		d.keys.init()
+	}
+	c.depot.Store(d)
+	select {
+	case c.newDepot <- struct{}{}:
+	default:
+	}
+}
+
+// attachLoop joins the depot whenever a store was set, and then lists it.
+func (c *Cache) attachLoop(ctx context.Context) error {
+	for {
+		d := c.depot.Load()
+		if d == nil {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-c.newDepot:
+			}
+			continue
+		}
+		if err := c.attach(ctx, d); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.newDepot:
+		}
+	}
+}
+
+// attach joins d and lists it; it tries again until that worked, ctx ends or
+// another store was set. Only ctx's error is returned.
+func (c *Cache) attach(ctx context.Context, d *depot) error {
+	wait := time.Second
+	for c.depot.Load() == d {
+		err := c.join(ctx, d)
+		if err == nil {
+			c.log.Info("depot joined", "bucket", d.info.Bucket, "prefix", c.cfg.Prefix, "id", d.id)
+			c.loadQueue()
+			err = c.importAll(ctx, d)
+			if err == nil {
+				c.sweepUploads(ctx, d)
+				return nil
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		d.refuse(err)
+		c.log.Warn("depot not usable", "bucket", d.info.Bucket, "err", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(jitter(wait)):
+		}
+		wait = min(2*wait, 30*time.Second)
+	}
+	return nil
+}
+
+// join reads or makes depot.json and checks that it is the depot that this zone
+// and this share belong to; then probes what the store does.
+func (c *Cache) join(ctx context.Context, d *depot) error {
+	if d.joined() {
+		return nil
+	}
+	f, err := c.readDepotFile(ctx, d)
+	if errors.Is(err, ErrNotFound) {
+		f, err = c.makeDepotFile(ctx, d)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.checkDepot(f); err != nil {
+		return err
+	}
+	caps, err := d.store.Probe(ctx, c.cfg.Prefix+share.Private+"/probe/"+c.zoneName()+"/")
+	if err != nil {
+		return fmt.Errorf("probe the store: %w", err)
+	}
+	if err := c.rememberDepot(f.ID); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.id, d.caps = f.ID, caps
+	d.mu.Unlock()
+	d.report(nil)
+	close(d.ready)
+	return nil
+}
+
+func (c *Cache) zoneName() string {
+	if c.cfg.Zone == "" {
+		return "default"
+	}
+	return c.cfg.Zone
+}
+
+func (d *depot) joined() bool {
+	select {
+	case <-d.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *Cache) depotKey() string { return c.cfg.Prefix + share.Private + "/depot.json" }
+
+func (c *Cache) readDepotFile(ctx context.Context, d *depot) (depotFile, error) {
+	var f depotFile
+	body, _, err := d.store.Get(ctx, c.depotKey(), 0, -1, "")
+	if err != nil {
+		return f, fmt.Errorf("read %s: %w", c.depotKey(), err)
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, maxDepotFile))
+	if err != nil {
+		return f, fmt.Errorf("read %s: %w", c.depotKey(), err)
+	}
+	if err := json.Unmarshal(b, &f); err != nil || f.Format < 1 || f.ID == "" {
+		return f, fmt.Errorf("%s in the bucket is damaged (%v): restore it, or use another prefix: %w", c.depotKey(), err, ErrRejected)
+	}
+	if f.Format > depotFormat {
+		return f, fmt.Errorf("the depot has format %d and this depotfs knows up to %d: use a newer depotfs: %w", f.Format, depotFormat, ErrRejected)
+	}
+	return f, nil
+}
+
+func (c *Cache) makeDepotFile(ctx context.Context, d *depot) (depotFile, error) {
+	var id [16]byte
+	rand.Read(id[:])
+	f := depotFile{Format: depotFormat, ID: hex.EncodeToString(id[:]), Region: c.cfg.DepotRegion}
+	b, err := json.Marshal(f)
+	if err != nil {
+		return f, err
+	}
+	_, err = d.store.Put(ctx, c.depotKey(), bytes.NewReader(b), int64(len(b)), PutOptions{ContentType: "application/json", IfNoneMatch: true})
+	if errors.Is(err, ErrChanged) { // another zone was faster
+		return c.readDepotFile(ctx, d)
+	}
+	if err != nil {
+		return f, fmt.Errorf("make %s: %w", c.depotKey(), err)
+	}
+	return f, nil
+}
+
+const settingDepot = "depot-id"
+
+// checkDepot refuses a depot that is not the one that this zone knows.
+func (c *Cache) checkDepot(f depotFile) error {
+	if c.cfg.DepotRegion != "" && f.Region != "" && f.Region != c.cfg.DepotRegion {
+		return fmt.Errorf("the depot belongs to the CloudStack region %q, this zone to %q: use another bucket or prefix: %w", f.Region, c.cfg.DepotRegion, ErrRejected)
+	}
+	known, err := c.setting(settingDepot)
+	if err != nil {
+		return err
+	}
+	if known != "" && known != f.ID {
+		return fmt.Errorf("bucket and prefix hold the depot %s, this zone belongs to %s: nothing is sent or fetched until the settings name the right one: %w", f.ID, known, ErrRejected)
+	}
+	return nil
+}
+
+func (c *Cache) setting(name string) (string, error) {
+	var v []byte
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		var err error
+		v, err = tx.Setting(name)
+		if errors.Is(err, catalog.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	return string(v), err
+}
+
+func (c *Cache) putSetting(name, value string) error {
+	return c.cat.Update(func(tx *catalog.Tx) error { return tx.PutSetting(name, []byte(value)) })
+}
+
+// report tells the breaker how a request ended.
+func (d *depot) report(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		d.failures++
+		d.state, d.err = "unavailable", err
+		// 0.5 s, 1 s, 2 s … 16 s: a store that comes back is used within seconds, one
+		// that is down sees a request every now and then.
+		d.closedTo = time.Now().Add(jitter(500 * time.Millisecond << min(d.failures-1, 5)))
+	case errors.Is(err, ErrDenied):
+		d.state, d.err = "refused", err
+	case errors.Is(err, context.Canceled):
+	default: // it answered
+		d.failures, d.state, d.err = 0, "on", nil
+		d.closedTo = time.Time{}
+	}
+	d.probing = false
+}
+
+// refuse notes why the depot could not be joined.
+func (d *depot) refuse(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state, d.err = "unavailable", err
+	if errors.Is(err, ErrDenied) || errors.Is(err, ErrRejected) || errors.Is(err, ErrNotFound) {
+		d.state = "refused"
+	}
+}
+
+// admit waits until the depot is joined and the breaker lets a request through;
+// while it is open, one caller at a time goes ahead as a probe.
+func (d *depot) admit(ctx context.Context) error {
+	select {
+	case <-d.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for {
+		d.mu.Lock()
+		wait := time.Until(d.closedTo)
+		if wait <= 0 && (d.failures == 0 || !d.probing) {
+			d.probing = d.failures > 0
+			d.mu.Unlock()
+			return nil
+		}
+		d.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(max(wait, 100*time.Millisecond)):
+		}
+	}
+}
+
+// jitter spreads a wait by a quarter each way, so that zones do not ask in step.
+func jitter(d time.Duration) time.Duration {
+	return d - d/4 + mrand.N(d/2+1)
+}
+
+// backoff is how long to wait after the given number of failed attempts.
+func backoff(attempts uint32, limit time.Duration) time.Duration {
+	if attempts == 0 {
+		return 0
+	}
+	d := time.Second << min(attempts-1, uint32(bits.Len64(uint64(limit/time.Second))))
+	return jitter(min(d, limit))
+}
+
+// keyLocks makes sure that one key has one request that changes it at a time.
+type keyLocks struct {
+	mu sync.Mutex // guards m
+	m  map[string]chan struct{}
+}
+
+func (k *keyLocks) init() { k.m = map[string]chan struct{}{} }
+
+// lock waits for the key; ctx ends the wait.
+func (k *keyLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
+	for {
+		k.mu.Lock()
+		held := k.m[key]
+		if held == nil {
+			mine := make(chan struct{})
+			k.m[key] = mine
+			k.mu.Unlock()
+			return func() {
+				k.mu.Lock()
+				delete(k.m, key)
+				k.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		k.mu.Unlock()
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,356 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"depotfs/cache/catalog"
+)
+
+// Handle is one open file. Its methods may be called concurrently, except that
+// nothing may follow Release.
+type Handle struct {
+	c     *Cache
+	n     *node
+	file  *os.File
+	write bool
+	ahead readahead
+	done  atomic.Bool
+}
+
+// Open opens a regular file. Of flags, the access mode and O_TRUNC count. A file
+// that was clean is durably dirty before a writing Open returns.
+func (c *Cache) Open(ctx context.Context, ino Ino, flags int) (*Handle, error) {
+	write := flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0
+	n := c.acquire(ino)
+	err := c.withName(ino, false, func(rec *catalog.Inode, path string) error {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if err := c.load(n, rec, path); err != nil {
+			return err
+		}
+		return c.addHandle(n, write, path)
+	})
+	if errors.Is(err, iofs.ErrNotExist) {
+		err = c.openOrphan(n, write, err)
+	}
+	if err != nil {
+		c.drop(n)
+		return nil, err
+	}
+	h := &Handle{c: c, n: n, file: n.file, write: write}
+	c.used.Store(ino, c.nanos())
+	if flags&syscall.O_TRUNC != 0 {
+		if err := h.Truncate(ctx, 0); err != nil {
+			h.Release()
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// openOrphan opens a file that has no name any more but is open elsewhere, as
+// /proc/self/fd and NFS clients do.
+func (c *Cache) openOrphan(n *node, write bool, cause error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.file == nil || n.handles == 0 {
+		return cause
+	}
+	n.handles++
+	if write {
+		n.writers++
+	}
+	return nil
+}
+
+// addHandle counts a handle; n.mu is held and the file loaded.
+func (c *Cache) addHandle(n *node, write bool, path string) error {
+	if write {
+		if n.ro {
+			return fmt.Errorf("open %q for writing: %w", path, syscall.EACCES)
+		}
+		if err := c.beginWrite(n, path); err != nil {
+			return err
+		}
+		n.writers++
+	}
+	n.handles++
+	return nil
+}
+
+// beginWrite makes a clean whole file durably dirty and stops its upload; n.mu is held.
+// Partial files are marked by their first write, which we see.
+func (c *Cache) beginWrite(n *node, path string) error {
+	if n.upload != nil {
+		n.upload(errWriter)
+		n.upload = nil
+	}
+	if !n.whole.Load() || n.writers > 0 {
+		return nil
+	}
+	rec, err := c.record(n.ino)
+	if err != nil {
+		return err
+	}
+	n.clean, n.openedAt = catalog.Stamp{}, c.nanos()
+	if rec.State != Clean {
+		return nil
+	}
+	gen, err := c.cat.NextGen()
+	if err != nil {
+		return err
+	}
+	if _, err = c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if err := step(r, evWrite); err != nil {
+			return err
+		}
+		r.Gen = gen
+		r.DirtySince = n.openedAt
+		return c.enqueue(tx, r, path)
+	}); err != nil {
+		return fmt.Errorf("mark %q dirty: %w", path, err)
+	}
+	// A write must not reach the share before the catalog durably knows: after a
+	// power cut the changed file would pass for clean.
+	if err := c.cat.Sync(context.Background()); err != nil {
+		return fmt.Errorf("mark %q dirty: %w", path, err)
+	}
+	n.clean = rec.Stamp
+	return nil
+}
+
+// Ino returns the inode number.
+func (h *Handle) Ino() Ino { return h.n.ino }
+
+// Backing returns the one backing file of the inode, the same for every handle
+// that is open at a time, and whether all bytes are in it and stay.
+func (h *Handle) Backing() (*os.File, bool) { return h.file, h.n.whole.Load() }
+
+// ReadAt reads like io.ReaderAt: io.EOF only at the end of the file, never short
+// before it. Missing bytes are fetched; ctx ends a wait for them.
+func (h *Handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if h.n.whole.Load() {
+		return h.file.ReadAt(p, off)
+	}
+	return h.n.readPartial(ctx, h, p, off)
+}
+
+// WriteAt writes like io.WriterAt.
+func (h *Handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if !h.write {
+		return 0, syscall.EBADF
+	}
+	if h.n.whole.Load() {
+		n, err := h.file.WriteAt(p, off)
+		if errors.Is(err, syscall.ENOSPC) {
+			h.c.noSpace(h.n.ino)
+		}
+		return n, err
+	}
+	return h.c.writePartial(h.n, p, off)
+}
+
+// Truncate sets the length.
+func (h *Handle) Truncate(ctx context.Context, size int64) error {
+	if !h.write {
+		return syscall.EINVAL
+	}
+	if size < 0 {
+		return syscall.EINVAL
+	}
+	if h.n.whole.Load() {
+		return h.file.Truncate(size)
+	}
+	return h.c.truncatePartial(h.n, size)
+}
+
+// Sync returns when the bytes are durable in the cache directory and the catalog
+// durably knows that they are dirty.
+func (h *Handle) Sync(ctx context.Context, dataOnly bool) error {
+	n := h.n
+	if n.whole.Load() {
+		var err error
+		if dataOnly {
+			err = unix.Fdatasync(int(h.file.Fd()))
+		} else {
+			err = h.file.Sync()
+		}
+		if err != nil {
+			return fmt.Errorf("fsync inode %d: %w", n.ino, err)
+		}
+		return h.c.syncNew(n)
+	}
+	return h.c.syncPartial(n)
+}
+
+// syncNew makes a new or renamed file's name and record durable, once.
+func (c *Cache) syncNew(n *node) error {
+	if !n.unsynced.Swap(false) {
+		return nil
+	}
+	err := c.withName(n.ino, false, func(rec *catalog.Inode, path string) error {
+		return c.share.SyncDir(parentPath(path))
+	})
+	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return fmt.Errorf("fsync directory of inode %d: %w", n.ino, err)
+	}
+	if err := c.cat.Sync(context.Background()); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Flush is called at every close of a file descriptor. Nothing waits for it: over
+// NFS there is no close, so uploads start from quiet (CLOUDSTACK.md 0.3).
+func (h *Handle) Flush(context.Context) error { return nil }
+
+// Allocate is fallocate(2).
+func (h *Handle) Allocate(ctx context.Context, off, length int64, mode uint32) error {
+	if !h.write {
+		return syscall.EBADF
+	}
+	if !h.n.whole.Load() {
+		// Rare on images that are not here: make them whole, then as usual.
+		if err := h.c.complete(ctx, h.n); err != nil {
+			return err
+		}
+	}
+	return ignoringEINTR(func() error { return unix.Fallocate(int(h.file.Fd()), mode, off, length) })
+}
+
+// Seek answers SEEK_DATA and SEEK_HOLE. A file that is not whole is all data: what
+// is missing is not known to be a hole.
+func (h *Handle) Seek(ctx context.Context, off int64, whence int) (int64, error) {
+	if h.n.whole.Load() {
+		return unix.Seek(int(h.file.Fd()), off, whence)
+	}
+	size := h.n.size()
+	if off < 0 || off >= size {
+		return 0, syscall.ENXIO
+	}
+	switch whence {
+	case unix.SEEK_DATA:
+		return off, nil
+	case unix.SEEK_HOLE:
+		return size, nil
+	}
+	return 0, syscall.EINVAL
+}
+
+// CopyRange is copy_file_range(2) between two open files.
+func (h *Handle) CopyRange(ctx context.Context, off int64, dst *Handle, dstOff, length int64) (int64, error) {
+	if !dst.write {
+		return 0, syscall.EBADF
+	}
+	if h.n.whole.Load() && dst.n.whole.Load() {
+		n, err := unix.CopyFileRange(int(h.file.Fd()), &off, int(dst.file.Fd()), &dstOff, int(min(length, maxCopy)), 0)
+		return int64(n), err
+	}
+	buf := make([]byte, min(length, copyChunk))
+	n, err := h.ReadAt(ctx, buf, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	n, err = dst.WriteAt(ctx, buf[:n], dstOff)
+	return int64(n), err
+}
+
+const (
+	maxCopy   = 1 << 30 // what one call copies at most, so that it stays interruptible
+	copyChunk = 4 << 20 // bytes held in memory when one side is not whole
+)
+
+// Release ends the handle.
+func (h *Handle) Release() {
+	if h.done.Swap(true) {
+		return
+	}
+	h.c.releaseHandle(h.n, h.write)
+}
+
+func (c *Cache) releaseHandle(n *node, write bool) {
+	n.mu.Lock()
+	n.handles--
+	if write {
+		n.writers--
+		if n.writers == 0 {
+			if err := c.endWrite(n); err != nil && !errors.Is(err, ErrStale) {
+				c.log.Error("record the end of writing", "ino", n.ino, "err", err)
+			}
+		}
+	}
+	last := n.handles == 0
+	n.mu.Unlock()
+	if last {
+		c.reapOrphan(n)
+	}
+	c.drop(n)
+}
+
+// endWrite records what the last writer left; n.mu is held.
+func (c *Cache) endWrite(n *node) error {
+	if n.file == nil {
+		return nil
+	}
+	if n.p != nil && !n.whole.Load() {
+		return c.saveExtents(n)
+	}
+	st, err := c.share.StatFile(n.file, false)
+	if err != nil {
+		return err
+	}
+	now := c.nanos()
+	unchanged := false
+	rec, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		setAttrs(r, st)
+		unchanged = r.State == Dirty && n.clean != (catalog.Stamp{}) && st.Stamp() == n.clean && settled(n.clean, n.openedAt)
+		if unchanged {
+			if err := step(r, evUnchanged); err != nil {
+				return err
+			}
+			r.Gen, r.DirtySince = r.Base.Gen, 0
+			return tx.DeleteQueue(r.Ino)
+		}
+		if r.State == Clean { // a shared mapping wrote after its file was closed
+			if err := step(r, evWrite); err != nil {
+				return err
+			}
+		}
+		r.FinishedAt = now
+		r.Stamp = st.Stamp()
+		return nil
+	})
+	n.clean = catalog.Stamp{}
+	if err != nil {
+		return err
+	}
+	if !unchanged {
+		c.kickRec(rec)
+	}
+	return nil
+}
+
+// stampGrain is how coarse a share's clock may be: NFS servers and old file
+// systems keep whole seconds, FAT two. A stamp younger than that proves nothing.
+const stampGrain = 2e9
+
+// settled says whether an unchanged stamp at a later time proves that nothing was
+// written since at.
+func settled(s catalog.Stamp, at int64) bool { return at-max(s.Mtime, s.Ctime) > stampGrain }
+
+func ignoringEINTR(fn func() error) error {
+	for {
+		if err := fn(); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,443 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"strings"
+	"syscall"
+	"time"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/layout"
+)
+
+const (
+	settingListed = "listed"
+	// importBatch is how many names one transaction takes in: enough to make the
+	// transaction's cost vanish, few enough to fit a Badger transaction.
+	importBatch = 500
+	// defaultFile and defaultDir are the modes of objects that carry none.
+	defaultFile = syscall.S_IFREG | 0o644
+	defaultDir  = syscall.S_IFDIR | 0o755
+)
+
+// importAll takes in the whole listing of the depot, once in a catalog's life:
+// later changes are this zone's own, or other zones' to announce.
+func (c *Cache) importAll(ctx context.Context, d *depot) error {
+	done, err := c.setting(settingListed)
+	if err != nil {
+		return err
+	}
+	if done != "" {
+		c.listed.Store(true)
+		return c.readAttrs(ctx, d)
+	}
+	start := c.now()
+	var n int64
+	err = d.store.List(ctx, ListQuery{Prefix: c.cfg.Prefix}, func(p ListPage) error {
+		n += int64(len(p.Objects))
+		return c.importPage(ctx, d, p.Objects)
+	})
+	if err != nil {
+		return fmt.Errorf("list the depot: %w", err)
+	}
+	if err := c.putSetting(settingListed, c.now().UTC().Format(time.RFC3339)); err != nil {
+		return err
+	}
+	c.listed.Store(true)
+	c.log.Info("depot listed", "objects", n, "dur", c.now().Sub(start))
+	return c.readAttrs(ctx, d)
+}
+
+// importDir makes sure that the names that the depot has in one directory are
+// known, while importAll is still on its way. A store that does not answer leaves
+// what is known.
+func (c *Cache) importDir(ctx context.Context, dir *catalog.Inode) error {
+	d := c.depot.Load()
+	if d == nil || c.listed.Load() || dir.Flags&catalog.FlagListed != 0 || !d.joined() {
+		return nil
+	}
+	var path string
+	if err := c.cat.View(func(tx *catalog.Tx) error {
+		var err error
+		path, err = dirPath(tx, dir.Ino)
+		return err
+	}); err != nil {
+		return err
+	}
+	prefix := c.cfg.Prefix
+	if path != "" {
+		key, encoded := layout.Key(c.cfg.Prefix, path, true)
+		if encoded {
+			return nil // cannot be listed by name; importAll finds what is in it
+		}
+		prefix = key
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Limits.ColdTimeout)
+	defer cancel()
+	err := d.store.List(ctx, ListQuery{Prefix: prefix, Delimiter: "/"}, func(p ListPage) error {
+		objects := p.Objects
+		for _, sub := range p.Prefixes {
+			objects = append(objects, ObjectInfo{Key: sub})
+		}
+		return c.importPage(ctx, d, objects)
+	})
+	d.report(err)
+	if err != nil {
+		c.log.Warn("list a directory of the depot", "dir", path, "err", err)
+		return nil
+	}
+	_, err = c.change(dir.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+		r.Flags |= catalog.FlagListed
+		return nil
+	})
+	return err
+}
+
+// importPage takes in the objects of one page.
+func (c *Cache) importPage(ctx context.Context, d *depot, objects []ObjectInfo) error {
+	for len(objects) > 0 {
+		n := min(len(objects), importBatch)
+		for _, o := range objects[:n] {
+			if err := c.importObject(ctx, d, o); err != nil {
+				return err
+			}
+		}
+		objects = objects[n:]
+	}
+	return nil
+}
+
+// importObject takes in one object whose name is not known yet. Names that cannot
+// be shown are counted.
+func (c *Cache) importObject(ctx context.Context, d *depot, o ObjectInfo) error {
+	path, dir, err := layout.Path(c.cfg.Prefix, o.Key)
+	if errors.Is(err, layout.ErrPrivate) {
+		if _, ok := layout.IsNameKey(c.cfg.Prefix, o.Key); !ok {
+			return nil
+		}
+		path, dir, err = c.namedPath(ctx, d, o.Key)
+	}
+	if err != nil {
+		if errors.Is(err, layout.ErrNotShowable) {
+			c.badNames.Add(1)
+			c.log.Debug("object cannot be shown", "key", o.Key, "err", err)
+			return nil
+		}
+		return err
+	}
+	if path == "" {
+		return nil
+	}
+	parent, name, err := c.importParents(path)
+	if err != nil {
+		return err
+	}
+	if parent == 0 {
+		c.badNames.Add(1)
+		return nil
+	}
+	return c.importName(parent, name, dir, o)
+}
+
+// namedPath asks an object under .depotfs/names for its path.
+func (c *Cache) namedPath(ctx context.Context, d *depot, key string) (string, bool, error) {
+	info, err := d.store.Head(ctx, key)
+	if err != nil {
+		return "", false, fmt.Errorf("read the name of %s: %w", key, err)
+	}
+	a, _ := layout.Decode(info.Metadata)
+	if a.Path == "" {
+		body, _, err := d.store.Get(ctx, layout.PathKey(key), 0, maxPathBody, "")
+		if errors.Is(err, ErrNotFound) {
+			return "", false, layout.ErrNotShowable
+		}
+		if err != nil {
+			return "", false, err
+		}
+		defer body.Close()
+		b := make([]byte, maxPathBody)
+		n, _ := readFull(body, b)
+		a.Path = string(b[:n])
+	}
+	return layout.NamedPath(c.cfg.Prefix, key, a.Path)
+}
+
+const maxPathBody = 64 << 10 // bytes; paths of more are not made by anything
+
+// importParents makes the directories above path known and returns the last of
+// them with the name in it; 0 where a file is in the way.
+func (c *Cache) importParents(path string) (Ino, string, error) {
+	parent := catalog.Root
+	for {
+		head, rest, more := strings.Cut(path, "/")
+		if !more {
+			return parent, head, nil
+		}
+		rec, err := c.find(parent, head)
+		if errors.Is(err, iofs.ErrNotExist) {
+			if err = c.importName(parent, head, true, ObjectInfo{}); err != nil {
+				return 0, "", err
+			}
+			rec, err = c.find(parent, head)
+		}
+		if err != nil {
+			return 0, "", err
+		}
+		if !isDir(rec) {
+			return 0, "", nil
+		}
+		parent, path = rec.Ino, rest
+	}
+}
+
+// importName makes one name known, unless catalog or share have it already: what
+// is in the share is compared with the depot when its turn to be uploaded comes.
+func (c *Cache) importName(parent Ino, name string, dir bool, o ObjectInfo) error {
+	if rec, err := c.find(parent, name); err == nil {
+		return c.importKnown(rec, dir, o)
+	} else if !errors.Is(err, iofs.ErrNotExist) {
+		return err
+	}
+	ino, err := c.cat.NextIno()
+	if err != nil {
+		return err
+	}
+	gen, err := c.cat.NextGen()
+	if err != nil {
+		return err
+	}
+	err = c.withDir(parent, func(d lockedDir) error {
+		if rec, err := c.find(parent, name); err == nil {
+			return c.importKnown(rec, dir, o)
+		}
+		if d.rec.Flags&catalog.FlagHere != 0 {
+			if st, err := c.share.Stat(join(d.path, name)); err == nil {
+				_, err = c.adopt(d, name, st)
+				return err
+			}
+		}
+		if rm, err := c.removing(o.Key); err != nil || rm {
+			return err // deleted here; the depot will follow
+		}
+		return c.cat.Update(func(tx *catalog.Tx) error { return c.putImported(tx, ino, gen, d, name, dir, o) })
+	})
+	if err == nil {
+		c.entryChanged(parent, name)
+	}
+	return err
+}
+
+func (c *Cache) removing(key string) (bool, error) {
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		_, err := tx.Removal(key)
+		return err
+	})
+	if errors.Is(err, catalog.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// importKnown ties an object to a directory that had none.
+func (c *Cache) importKnown(rec *catalog.Inode, dir bool, o ObjectInfo) error {
+	if !dir || !isDir(rec) || o.ETag == "" || ownsKey(rec, o.Key) {
+		return nil
+	}
+	_, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		return c.own1(tx, r, catalog.Object{Key: o.Key, ETag: o.ETag, Gen: r.Gen})
+	})
+	return err
+}
+
+func (c *Cache) putImported(tx *catalog.Tx, ino Ino, gen uint64, d lockedDir, name string, dir bool, o ObjectInfo) error {
+	mtime := o.Modified.UnixNano()
+	if o.Modified.IsZero() {
+		mtime = c.nanos()
+	}
+	rec := &catalog.Inode{Ino: ino, Gen: gen, Mode: defaultFile, Nlink: 1, Size: o.Size,
+		Atime: mtime, Mtime: mtime, Ctime: mtime, Links: []catalog.Link{{Parent: d.rec.Ino, Name: name}}}
+	rec.UID, rec.GID = d.rec.UID, d.rec.GID
+	dirs := 0
+	if dir {
+		rec.Mode, rec.Nlink, rec.Size, rec.Blocks, dirs = defaultDir, 2, 4096, 8, 1
+	} else {
+		if err := step(rec, evImport); err != nil {
+			return err
+		}
+		rec.Base = catalog.Version{Gen: gen, Size: o.Size}
+		rec.BaseLimit = o.Size
+	}
+	if o.ETag != "" {
+		rec.Flags |= catalog.FlagNoAttr
+		if err := c.own1(tx, rec, catalog.Object{Key: o.Key, ETag: o.ETag, Gen: gen}); err != nil {
+			return err
+		}
+	}
+	if err := tx.PutDirent(catalog.Dirent{Parent: d.rec.Ino, Name: name, Ino: ino, Type: rec.Mode & syscall.S_IFMT}); err != nil {
+		return err
+	}
+	parent, err := inode(tx, d.rec.Ino)
+	if err != nil {
+		return err
+	}
+	parent.Nlink += uint32(dirs)
+	if err := tx.PutInode(parent); err != nil {
+		return err
+	}
+	return tx.PutInode(rec)
+}
+
+// readAttrs asks for the metadata of objects that were taken in from a listing.
+func (c *Cache) readAttrs(ctx context.Context, d *depot) error {
+	for next := catalog.Root; ; {
+		var batch []*catalog.Inode
+		if err := c.cat.View(func(tx *catalog.Tx) error {
+			seen := 0
+			return tx.EachInode(next, func(r *catalog.Inode) bool {
+				next = r.Ino + 1
+				if r.Flags&catalog.FlagNoAttr != 0 && len(r.Objects) > 0 {
+					batch = append(batch, r)
+				}
+				seen++
+				return len(batch) < importBatch && seen < 50_000
+			})
+		}); err != nil {
+			return err
+		}
+		for _, r := range batch {
+			if err := c.readAttr(ctx, d, r); err != nil {
+				return err
+			}
+		}
+		if len(batch) == 0 {
+			more := false
+			if err := c.cat.View(func(tx *catalog.Tx) error {
+				return tx.EachInode(next, func(*catalog.Inode) bool { more = true; return false })
+			}); err != nil {
+				return err
+			}
+			if !more {
+				return nil
+			}
+		}
+	}
+}
+
+// readAttr applies what one object's metadata says. An object that turns out to be
+// a symlink gives its name a new inode: a number never changes its type.
+func (c *Cache) readAttr(ctx context.Context, d *depot, rec *catalog.Inode) error {
+	obj := rec.Objects[0]
+	info, err := d.store.Head(ctx, obj.Key)
+	d.report(err)
+	if errors.Is(err, ErrNotFound) {
+		return nil // its readers will be told
+	}
+	if err != nil {
+		return fmt.Errorf("read metadata of %s: %w", obj.Key, err)
+	}
+	a, err := layout.Decode(info.Metadata)
+	if err != nil {
+		c.log.Warn("metadata that is not understood", "key", obj.Key, "err", err)
+	}
+	if a.Mode&syscall.S_IFMT == syscall.S_IFLNK && isRegular(rec) && info.Size > 0 && info.Size <= syscall.PathMax {
+		return c.becomeSymlink(ctx, d, rec, info, a)
+	}
+	_, err = c.change(rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+		r.Flags &^= catalog.FlagNoAttr
+		if len(r.Objects) == 0 || r.Objects[0].ETag != info.ETag || holdsOnlyCopy(r.State) {
+			return nil
+		}
+		if r.Flags&catalog.FlagAttrDirty == 0 {
+			applyMeta(r, a)
+		}
+		if isRegular(r) && info.HasCRC64 && !r.Base.HasCRC {
+			r.Base.CRC64, r.Base.HasCRC = info.CRC64, true
+		}
+		return nil
+	})
+	if err == nil {
+		c.inodeChanged(rec.Ino)
+	}
+	if errors.Is(err, ErrStale) {
+		return nil
+	}
+	return err
+}
+
+func applyMeta(r *catalog.Inode, a layout.Attrs) {
+	if a.Mode != 0 && (a.Mode&syscall.S_IFMT == 0 || a.Mode&syscall.S_IFMT == r.Mode&syscall.S_IFMT) {
+		r.Mode = r.Mode&syscall.S_IFMT | a.Mode&0o7777
+	}
+	if a.HasOwner {
+		r.UID, r.GID = a.UID, a.GID
+	}
+	if a.HasMtime {
+		r.Mtime, r.Atime = a.Mtime, max(r.Atime, a.Mtime)
+	}
+}
+
+// becomeSymlink replaces a file taken in from a listing by the symlink that it is.
+func (c *Cache) becomeSymlink(ctx context.Context, d *depot, rec *catalog.Inode, info ObjectInfo, a layout.Attrs) error {
+	body, _, err := d.store.Get(ctx, info.Key, 0, -1, info.ETag)
+	if err != nil {
+		return fmt.Errorf("read symlink %s: %w", info.Key, err)
+	}
+	defer body.Close()
+	b := make([]byte, info.Size)
+	if n, err := readFull(body, b); int64(n) != info.Size {
+		return fmt.Errorf("read symlink %s: %w", info.Key, err)
+	}
+	if len(rec.Links) == 0 || strings.ContainsRune(string(b), 0) {
+		return nil
+	}
+	ino, err := c.cat.NextIno()
+	if err != nil {
+		return err
+	}
+	at := rec.Links[0]
+	err = c.withDir(at.Parent, func(dir lockedDir) error {
+		now, err := c.find(at.Parent, at.Name)
+		if err != nil || now.Ino != rec.Ino || now.State != Remote {
+			return err
+		}
+		if n := c.peek(now.Ino); n != nil {
+			c.drop(n)
+			return nil // somebody reads it as a file; the next mount tries again
+		}
+		link := *now
+		link.Ino, link.Mode, link.State, link.Target = ino, syscall.S_IFLNK|0o777, Absent, string(b)
+		link.Base, link.BaseLimit, link.Flags = catalog.Version{}, 0, 0
+		applyMeta(&link, a)
+		path := join(dir.path, at.Name)
+		if err := c.makeHere(dir); err != nil {
+			return err
+		}
+		if err := c.share.Symlink(link.Target, path); err != nil {
+			return err
+		}
+		if err := c.share.Chown(path, int(link.UID), int(link.GID)); err != nil && !errors.Is(err, iofs.ErrPermission) {
+			return err
+		}
+		return c.cat.Update(func(tx *catalog.Tx) error {
+			if err := tx.DeleteInode(now.Ino); err != nil {
+				return err
+			}
+			for _, o := range link.Objects {
+				if err := tx.SetKeyOwner(o.Key, ino); err != nil {
+					return err
+				}
+			}
+			if err := tx.PutDirent(catalog.Dirent{Parent: at.Parent, Name: at.Name, Ino: ino, Type: syscall.S_IFLNK}); err != nil {
+				return err
+			}
+			return tx.PutInode(&link)
+		})
+	})
+	if err == nil {
+		c.entryChanged(at.Parent, at.Name)
+	}
+	return err
+}

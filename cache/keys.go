@@ -1,0 +1,339 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/layout"
+	"depotfs/cache/share"
+)
+
+func bytesAt(b []byte) io.ReaderAt { return bytes.NewReader(b) }
+
+func crcOf(b []byte) uint64 {
+	v, _ := sumCRC(bytes.NewReader(b), 0, int64(len(b))) // a bytes.Reader cannot fail
+	return v
+}
+
+// wantedKeys are the keys under which the depot is to have a file: one per name.
+func (c *Cache) wantedKeys(rec *catalog.Inode) (keys, paths []string, err error) {
+	err = c.cat.View(func(tx *catalog.Tx) error {
+		keys, paths, err = c.wantedIn(tx, rec)
+		return err
+	})
+	return keys, paths, err
+}
+
+// moveObjects gives a file whose bytes the depot has the keys that follow from its
+// names, by copies inside the store, and its attributes; then it drops the keys
+// that no name wants.
+func (c *Cache) moveObjects(ctx context.Context, d *depot, rec *catalog.Inode) error {
+	keys, paths, err := c.wantedKeys(rec)
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		rec, err = c.record(rec.Ino)
+		if err != nil {
+			return err
+		}
+		src, ok := currentObject(rec)
+		if !ok {
+			return fmt.Errorf("move %q: no object has its version: %w", paths[i], ErrGone)
+		}
+		if holds(rec, key) && rec.Flags&catalog.FlagAttrDirty == 0 {
+			continue
+		}
+		if err := c.copyObject(ctx, d, rec, src, key, paths[i]); err != nil {
+			return fmt.Errorf("move object of %q: %w", paths[i], err)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return c.dropStale(rec.Ino, keys)
+}
+
+// holds says whether the key has the current version of rec.
+func holds(rec *catalog.Inode, key string) bool {
+	return slices.ContainsFunc(rec.Objects, func(o catalog.Object) bool { return o.Key == key && o.Gen == rec.Base.Gen })
+}
+
+// copyObject makes key hold the current version, with the current attributes.
+func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, src catalog.Object, key, path string) error {
+	unlock, err := d.keys.lock(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	opts, err := c.guard(ctx, d, key, rec)
+	if err != nil {
+		return err
+	}
+	_, encoded := layout.Key(c.cfg.Prefix, path, false)
+	opts.Metadata = c.metadata(rec, path, encoded, rec.Base.Gen)
+	opts.CRC64, opts.HasCRC64 = rec.Base.CRC64, rec.Base.HasCRC
+	if encoded && !layout.PathFits(path) {
+		if err := c.putCompanion(ctx, d, key, path); err != nil {
+			return err
+		}
+	}
+	info, err := d.store.Copy(ctx, src.Key, src.ETag, key, rec.Base.Size, opts)
+	if errors.Is(err, ErrChanged) || errors.Is(err, ErrNotFound) {
+		info, err = c.recopy(ctx, d, rec, src, key, path, opts, err)
+	}
+	d.report(err)
+	if err != nil {
+		return err
+	}
+	_, err = c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		o := catalog.Object{Key: key, ETag: info.ETag, VersionID: info.VersionID, Gen: rec.Base.Gen}
+		if len(r.Links) == 0 {
+			return c.removeObject(tx, o, path)
+		}
+		if r.Mode == rec.Mode && r.UID == rec.UID && r.GID == rec.GID && r.Mtime == rec.Mtime && len(r.Links) == 1 {
+			r.Flags &^= catalog.FlagAttrDirty
+		}
+		return c.own1(tx, r, o)
+	})
+	if errors.Is(err, ErrStale) { // unlinked meanwhile
+		err = c.cat.Update(func(tx *catalog.Tx) error {
+			return c.removeObject(tx, catalog.Object{Key: key, ETag: info.ETag}, path)
+		})
+		c.kickRemovals()
+	}
+	return err
+}
+
+// recopy sorts out a copy that a condition stopped: an earlier attempt whose answer
+// was lost, a source that was replaced, or somebody else's object in the way.
+func (c *Cache) recopy(ctx context.Context, d *depot, rec *catalog.Inode, src catalog.Object, key, path string, opts PutOptions, cause error) (ObjectInfo, error) {
+	there, err := d.store.Head(ctx, key)
+	if err == nil && there.Metadata[metaVersion] == c.versionMark(rec.Base.Gen) && there.Size == rec.Base.Size {
+		if equalMeta(there.Metadata, opts.Metadata) {
+			return there, nil
+		}
+		opts.IfMatch, opts.IfNoneMatch = there.ETag, false
+		if key == src.Key {
+			src.ETag = there.ETag
+		}
+		return d.store.Copy(ctx, src.Key, src.ETag, key, rec.Base.Size, opts)
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return there, err
+	}
+	if err := c.sourceSame(ctx, d, rec, src); err != nil {
+		return there, err
+	}
+	if err == nil && key != src.Key {
+		if kerr := c.keepTheirs(ctx, d, key, path, there); kerr != nil {
+			return there, kerr
+		}
+		opts.IfMatch, opts.IfNoneMatch = there.ETag, false
+	} else if key != src.Key {
+		opts.IfMatch, opts.IfNoneMatch = "", true
+	} else {
+		return there, fmt.Errorf("%w (%v)", ErrUnavailable, cause)
+	}
+	return d.store.Copy(ctx, src.Key, src.ETag, key, rec.Base.Size, opts)
+}
+
+func equalMeta(a, b map[string]string) bool {
+	for k, v := range b {
+		if a[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// sourceSame makes sure that the object to copy from still is our version. When it
+// is not, a file whose bytes are here is uploaded anew; one that is only there is gone.
+func (c *Cache) sourceSame(ctx context.Context, d *depot, rec *catalog.Inode, src catalog.Object) error {
+	info, err := d.store.Head(ctx, src.Key)
+	if err == nil && info.ETag == src.ETag {
+		return nil
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if rec.State != Clean {
+		return fmt.Errorf("object %q: %w", src.Key, ErrGone)
+	}
+	gen, err := c.cat.NextGen()
+	if err != nil {
+		return err
+	}
+	if _, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if r.State != Clean {
+			return nil
+		}
+		if err := step(r, evWrite); err != nil {
+			return err
+		}
+		r.Gen, r.DirtySince = gen, c.nanos()
+		return nil
+	}); err != nil {
+		return err
+	}
+	return laterError{c.now(), "its object was replaced; it is uploaded again"}
+}
+
+// makeWay is called when rec wants a key that another live inode owns: that one
+// moves first. Inodes that want each other's keys in a circle are broken up by a
+// stay under .depotfs/moving/.
+func (c *Cache) makeWay(ctx context.Context, d *depot, owner Ino, rec *catalog.Inode) error {
+	o, err := c.record(owner)
+	if errors.Is(err, ErrStale) || err == nil && len(o.Links) == 0 {
+		return laterError{c.now().Add(200 * time.Millisecond), "waits for the removal of another file"}
+	}
+	if err != nil {
+		return err
+	}
+	circle, err := c.circle(o, rec.Ino)
+	if err != nil {
+		return err
+	}
+	if circle {
+		if src, ok := currentObject(rec); ok && !holdsOnlyCopy(rec.State) {
+			if err := c.stepAside(ctx, d, rec, src); err != nil {
+				return err
+			}
+		} else {
+			// Dirty: the new version will be sent whole; the old object is only in the way.
+			if err := c.dropStale(rec.Ino, nil); err != nil {
+				return err
+			}
+		}
+	}
+	c.work.Add(owner, c.now())
+	return laterError{c.now().Add(200 * time.Millisecond), "waits until another file has left its key"}
+}
+
+// circle says whether following "wants a key owned by" from o leads to ino.
+func (c *Cache) circle(o *catalog.Inode, ino Ino) (bool, error) {
+	for range 64 {
+		keys, _, err := c.wantedKeys(o)
+		if err != nil || len(keys) == 0 {
+			return false, err
+		}
+		var next Ino
+		err = c.cat.View(func(tx *catalog.Tx) error {
+			next, err = tx.KeyOwner(keys[0])
+			if errors.Is(err, catalog.ErrNotFound) {
+				return nil
+			}
+			return err
+		})
+		if err != nil || next == 0 || next == o.Ino {
+			return false, err
+		}
+		if next == ino {
+			return true, nil
+		}
+		if o, err = c.record(next); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// stepAside moves an object to .depotfs/moving/ and gives its key free.
+func (c *Cache) stepAside(ctx context.Context, d *depot, rec *catalog.Inode, src catalog.Object) error {
+	key := c.cfg.Prefix + share.Private + "/moving/" + strconv.FormatUint(c.cat.Epoch(), 16) + "-" + strconv.FormatUint(uint64(rec.Ino), 10)
+	if src.Key != key {
+		if err := c.copyObject(ctx, d, rec, src, key, c.pathText(rec)); err != nil {
+			return err
+		}
+	}
+	return c.dropStale(rec.Ino, []string{key})
+}
+
+// dropStale makes removals of the keys of an inode that it does not want, and ends
+// its queue item when nothing else is to be done.
+func (c *Cache) dropStale(ino Ino, wanted []string) error {
+	err := c.cat.Update(func(tx *catalog.Tx) error {
+		r, err := inode(tx, ino)
+		if err != nil {
+			return err
+		}
+		var keep []catalog.Object
+		for _, o := range r.Objects {
+			if slices.Contains(wanted, o.Key) {
+				keep = append(keep, o)
+				continue
+			}
+			if err := c.removeObject(tx, o, c.keyPath(o.Key)); err != nil {
+				return err
+			}
+		}
+		r.Objects = keep
+		if err := tx.PutInode(r); err != nil {
+			return err
+		}
+		if holdsOnlyCopy(r.State) || r.Flags&catalog.FlagAttrDirty != 0 {
+			return nil
+		}
+		now, _, err := c.wantedIn(tx, r)
+		if err != nil {
+			return err
+		}
+		for _, k := range now { // renamed meanwhile: stay in the queue
+			if !slices.ContainsFunc(keep, func(o catalog.Object) bool { return o.Key == k }) {
+				return nil
+			}
+		}
+		return tx.DeleteQueue(ino)
+	})
+	c.kickRemovals()
+	if err != nil {
+		return err
+	}
+	// What is still in the queue is looked at again.
+	again := false
+	err = c.cat.View(func(tx *catalog.Tx) error {
+		_, err := tx.QueueItem(ino)
+		again = err == nil
+		return nil
+	})
+	if again && err == nil {
+		return laterError{c.now().Add(100 * time.Millisecond), "changed meanwhile"}
+	}
+	return err
+}
+
+func (c *Cache) wantedIn(tx *catalog.Tx, rec *catalog.Inode) (keys, paths []string, err error) {
+	for _, l := range rec.Links {
+		d, err := dirPath(tx, l.Parent)
+		if err != nil {
+			return nil, nil, err
+		}
+		p := join(d, l.Name)
+		k, _ := layout.Key(c.cfg.Prefix, p, isDir(rec))
+		keys, paths = append(keys, k), append(paths, p)
+	}
+	return keys, paths, nil
+}
+
+func (c *Cache) keyPath(key string) string {
+	if p, _, err := layout.Path(c.cfg.Prefix, key); err == nil {
+		return p
+	}
+	return key
+}
+
+// removeObject makes a removal of one object that no inode owns any more.
+func (c *Cache) removeObject(tx *catalog.Tx, o catalog.Object, path string) error {
+	now := c.nanos()
+	if err := tx.PutRemoval(&catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now}); err != nil {
+		return err
+	}
+	return tx.DeleteKeyOwner(o.Key)
+}

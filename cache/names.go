@@ -1,0 +1,246 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"strings"
+	"syscall"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
+)
+
+const maxName = 255 // bytes in a name, as ext4 and NFS have it
+
+// checkName refuses what no directory entry may be called.
+func checkName(parent Ino, name string) error {
+	switch {
+	case len(name) > maxName:
+		return syscall.ENAMETOOLONG
+	case name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00"):
+		return syscall.EINVAL
+	case hidden(parent, name):
+		return syscall.EPERM
+	}
+	return nil
+}
+
+// hidden says whether a name of the share is depotfs's own.
+func hidden(parent Ino, name string) bool { return parent == catalog.Root && name == share.Private }
+
+// Lookup finds a name. A name that the catalog does not know is looked for in the
+// share, and in the depot where its listing is not complete yet.
+func (c *Cache) Lookup(ctx context.Context, parent Ino, name string) (Attr, error) {
+	if len(name) > maxName {
+		return Attr{}, syscall.ENAMETOOLONG
+	}
+	rec, err := c.find(parent, name)
+	if errors.Is(err, iofs.ErrNotExist) && !hidden(parent, name) {
+		rec, err = c.findOutside(ctx, parent, name)
+	}
+	if err != nil {
+		return Attr{}, err
+	}
+	return c.attrOf(rec), nil
+}
+
+// find asks the catalog alone.
+func (c *Cache) find(parent Ino, name string) (*catalog.Inode, error) {
+	var rec *catalog.Inode
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		d, err := tx.Lookup(parent, name)
+		if errors.Is(err, catalog.ErrNotFound) {
+			return iofs.ErrNotExist
+		}
+		if err != nil {
+			return err
+		}
+		rec, err = inode(tx, d.Ino)
+		return err
+	})
+	return rec, err
+}
+
+// findOutside looks for a name that the catalog does not have.
+func (c *Cache) findOutside(ctx context.Context, parent Ino, name string) (*catalog.Inode, error) {
+	dir, err := c.record(parent)
+	if err != nil {
+		return nil, err
+	}
+	if !isDir(dir) {
+		return nil, errNotDir
+	}
+	if err := c.importDir(ctx, dir); err != nil {
+		return nil, err
+	}
+	if rec, err := c.find(parent, name); !errors.Is(err, iofs.ErrNotExist) {
+		return rec, err
+	}
+	var dpath string
+	if err := c.cat.View(func(tx *catalog.Tx) error { dpath, err = dirPath(tx, parent); return err }); err != nil {
+		return nil, err
+	}
+	// Most unknown names are nowhere: ask before taking the lock.
+	if _, err := c.share.Stat(join(dpath, name)); err != nil {
+		return nil, notThere(err)
+	}
+	var rec *catalog.Inode
+	err = c.withDir(parent, func(d lockedDir) error {
+		if rec, err = c.find(parent, name); !errors.Is(err, iofs.ErrNotExist) {
+			return err
+		}
+		st, err := c.share.Stat(join(d.path, name))
+		if err != nil {
+			return notThere(err)
+		}
+		rec, err = c.adopt(d, name, st)
+		return err
+	})
+	return rec, err
+}
+
+// notThere makes one error of the ways in which the share says that a name is not
+// there; a symlink or file among the parents can only be the share's doing.
+func notThere(err error) error {
+	for _, e := range []error{syscall.ENOTDIR, syscall.ELOOP, syscall.EXDEV, syscall.ENAMETOOLONG} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w (%v)", iofs.ErrNotExist, err)
+		}
+	}
+	return err
+}
+
+// Attr describes an inode by number.
+func (c *Cache) Attr(_ context.Context, ino Ino) (Attr, error) {
+	rec, err := c.record(ino)
+	if err != nil {
+		return Attr{}, err
+	}
+	return c.attrOf(rec), nil
+}
+
+// Parent describes the directory that a directory is in; the root's is itself.
+func (c *Cache) Parent(ctx context.Context, ino Ino) (Attr, error) {
+	rec, err := c.record(ino)
+	if err != nil {
+		return Attr{}, err
+	}
+	if ino == catalog.Root {
+		return c.attrOf(rec), nil
+	}
+	if len(rec.Links) == 0 {
+		return Attr{}, ErrStale
+	}
+	return c.Attr(ctx, rec.Links[0].Parent)
+}
+
+// attrOf is rec as stat shows it; what is open is asked of its backing file, since
+// the kernel writes there without us.
+func (c *Cache) attrOf(rec *catalog.Inode) Attr {
+	a := Attr{Ino: rec.Ino, Mode: rec.Mode, Nlink: rec.Nlink, UID: rec.UID, GID: rec.GID, Rdev: rec.Rdev,
+		Size: rec.Size, Blocks: rec.Blocks, Atime: rec.Atime, Mtime: rec.Mtime, Ctime: rec.Ctime}
+	if !isRegular(rec) {
+		return a
+	}
+	n := c.peek(rec.Ino)
+	if n == nil {
+		return a
+	}
+	defer c.drop(n)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.file == nil:
+	case n.whole.Load():
+		if st, err := c.share.StatFile(n.file, false); err == nil {
+			a.Size, a.Blocks, a.Atime, a.Mtime, a.Ctime = st.Size, st.Blocks, st.Atime, st.Mtime, st.Ctime
+			a.Mode = a.Mode&syscall.S_IFMT | st.Mode&0o7777 // writing clears set-id bits
+		}
+	default:
+		n.p.mu.Lock()
+		a.Size, a.Mtime = n.p.size, n.p.mtime
+		a.Ctime = max(a.Ctime, n.p.mtime)
+		a.Blocks = (n.p.here.Len() + 511) / 512
+		n.p.mu.Unlock()
+	}
+	return a
+}
+
+// OpenDir notices what others changed in the directory.
+func (c *Cache) OpenDir(ctx context.Context, ino Ino) error {
+	rec, err := c.record(ino)
+	if err != nil {
+		return err
+	}
+	if !isDir(rec) {
+		return errNotDir
+	}
+	if err := c.importDir(ctx, rec); err != nil {
+		return err
+	}
+	return c.agree(rec)
+}
+
+// ReadDir lists a directory in the order of its cookies, from after the given one,
+// until fn returns false. It calls fn with no lock held but inside a read
+// transaction: fn must not change the tree.
+func (c *Cache) ReadDir(_ context.Context, ino Ino, cookie uint64, fn func(DirEntry) bool) error {
+	return c.cat.View(func(tx *catalog.Tx) error {
+		return tx.ReadDir(ino, cookie, func(d catalog.Dirent) bool {
+			return fn(DirEntry{Name: d.Name, Ino: d.Ino, Type: d.Type, Cookie: d.Cookie})
+		})
+	})
+}
+
+// SyncDir makes the names in a directory durable.
+func (c *Cache) SyncDir(ctx context.Context, ino Ino) error {
+	err := c.withDir(ino, func(d lockedDir) error {
+		if d.rec.Flags&catalog.FlagHere == 0 {
+			return nil
+		}
+		return c.share.SyncDir(d.path)
+	})
+	if err != nil && !errors.Is(err, ErrStale) {
+		return err
+	}
+	return c.cat.Sync(context.WithoutCancel(ctx))
+}
+
+// Readlink returns what a symlink points to.
+func (c *Cache) Readlink(_ context.Context, ino Ino) (string, error) {
+	rec, err := c.record(ino)
+	if err != nil {
+		return "", err
+	}
+	if !isSymlink(rec) {
+		return "", syscall.EINVAL
+	}
+	return rec.Target, nil
+}
+
+// Statfs describes the file system: with the store on, the depot's capacity
+// however full the cache is, since CloudStack stops using a store at 90 %.
+func (c *Cache) Statfs(context.Context) (Statfs, error) {
+	st, err := c.share.Statfs()
+	if err != nil {
+		return Statfs{}, err
+	}
+	s := Statfs{BlockSize: 4096, NameLen: maxName,
+		Total: st.Total, Free: st.Free, Avail: st.Avail, Files: st.Files, FilesFree: st.FilesFree}
+	if c.depot.Load() == nil {
+		return s, nil
+	}
+	t := c.cat.Totals()
+	var used int64
+	for _, b := range t.BytesByState {
+		used += b
+	}
+	s.Total = c.cfg.Capacity
+	s.Free = max(0, s.Total-used)
+	s.Avail = s.Free
+	s.Files = max(s.Files, 1<<32)
+	s.FilesFree = s.Files - t.Files - t.Dirs
+	return s, nil
+}

@@ -1,0 +1,237 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
+)
+
+// node is the live side of one inode: it exists while a handle is open or work
+// on its bytes is under way.
+type node struct {
+	ino  Ino
+	refs int // guarded by Cache.mu
+
+	mu      sync.Mutex // guards below; may cover share calls and one catalog transaction, never the network
+	file    *os.File   // the one backing file, from the first use to the last
+	ro      bool       // the share gave file for reading only
+	p       *partial   // what is here of a file that is not whole; nil for others
+	handles int
+	writers int
+	// clean is the stamp that the file had when the first writer opened it in
+	// state Clean; the zero Stamp when it was dirty already.
+	clean    catalog.Stamp
+	openedAt int64                   // ns; when that first writer came
+	unsynced atomic.Bool             // the catalog may not durably know yet that the file exists and is dirty
+	upload   context.CancelCauseFunc // non-nil while an upload is under way
+
+	whole atomic.Bool // all bytes are in file and stay there while it is open
+}
+
+// acquire returns the node of ino; release must follow.
+func (c *Cache) acquire(ino Ino) *node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nodes[ino]
+	if n == nil {
+		n = &node{ino: ino}
+		c.nodes[ino] = n
+	}
+	n.refs++
+	return n
+}
+
+// peek is acquire for inodes that are live already; nil for others.
+func (c *Cache) peek(ino Ino) *node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nodes[ino]
+	if n != nil {
+		n.refs++
+	}
+	return n
+}
+
+// drop gives a reference back; the last one saves what the catalog must know and
+// closes the backing file.
+func (c *Cache) drop(n *node) {
+	c.mu.Lock()
+	if n.refs > 1 {
+		n.refs--
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+
+	// Saving comes before the node leaves the table: who comes next reads the catalog.
+	n.mu.Lock()
+	if n.p != nil {
+		if err := c.saveExtents(n); err != nil {
+			c.log.Warn("save extents", "ino", n.ino, "err", err)
+		}
+	}
+	c.mu.Lock()
+	n.refs--
+	if n.refs > 0 {
+		c.mu.Unlock()
+		n.mu.Unlock()
+		return
+	}
+	delete(c.nodes, n.ino)
+	c.mu.Unlock()
+	file, p := n.file, n.p
+	n.file, n.p = nil, nil
+	n.mu.Unlock()
+	if p != nil {
+		p.close()
+	}
+	if file != nil {
+		file.Close()
+	}
+}
+
+// settleNodes closes what is still open at a clean stop.
+func (c *Cache) settleNodes() error {
+	c.mu.Lock()
+	var open []*node
+	for _, n := range c.nodes {
+		n.refs++
+		open = append(open, n)
+	}
+	c.mu.Unlock()
+	var errs []error
+	for _, n := range open {
+		n.mu.Lock()
+		if n.writers > 0 {
+			errs = append(errs, c.endWrite(n))
+		}
+		if n.p != nil {
+			errs = append(errs, c.saveExtents(n))
+		}
+		n.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// load opens the backing file of n, whose name is kept in place by the caller and
+// whose mutex is held.
+func (c *Cache) load(n *node, rec *catalog.Inode, path string) error {
+	if n.file != nil {
+		return nil
+	}
+	if !isRegular(rec) {
+		return fmt.Errorf("open %q: %w", path, syscall.EINVAL)
+	}
+	if resident(rec.State) {
+		err := c.loadWhole(n, rec, path)
+		if !errors.Is(err, iofs.ErrNotExist) {
+			return err
+		}
+		if rec, err = c.vanished(rec, path); err != nil {
+			return err
+		}
+	}
+	return c.loadPartial(n, rec, path)
+}
+
+func (c *Cache) loadWhole(n *node, rec *catalog.Inode, path string) error {
+	f, err := c.share.OpenFile(path, syscall.O_RDWR, 0)
+	ro := false
+	if errors.Is(err, iofs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ETXTBSY) {
+		ro = true
+		f, err = c.share.OpenFile(path, syscall.O_RDONLY, 0)
+	}
+	if err != nil {
+		return err
+	}
+	st, err := c.share.StatFile(f, rec.State == Clean)
+	if err != nil {
+		f.Close()
+		return err
+	}
+	if rec.State == Clean && st.Stamp() != rec.Stamp || rec.Stamp.Ino != 0 && st.Ino != rec.Stamp.Ino {
+		if err := c.touchedOutside(rec, path, st); err != nil {
+			f.Close()
+			return err
+		}
+	}
+	n.file, n.ro = f, ro
+	n.whole.Store(true)
+	return nil
+}
+
+// touchedOutside takes in a file whose stamp moved without us: it is dirty until
+// its bytes were compared with the depot's.
+func (c *Cache) touchedOutside(rec *catalog.Inode, path string, st share.Stat) error {
+	gen, err := c.cat.NextGen()
+	if err != nil {
+		return err
+	}
+	_, err = c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if err := step(r, evWrite); err != nil {
+			return err
+		}
+		r.Gen, r.Stamp = gen, st.Stamp()
+		r.Flags |= catalog.FlagAdopted
+		setAttrs(r, st)
+		return c.enqueue(tx, r, path)
+	})
+	if err != nil {
+		return fmt.Errorf("take in %q as others changed it: %w", path, err)
+	}
+	c.log.Info("file was changed in the share", "path", path, "size", st.Size)
+	c.kick(rec.Ino)
+	c.inodeChanged(rec.Ino)
+	return nil
+}
+
+// vanished deals with a resident file that the share does not have any more: what
+// the depot has is remote again, what only the share had is gone with it.
+func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error) {
+	if len(rec.Objects) == 0 || rec.Base.Gen == 0 {
+		c.problems.add("lost", path, "the share lost a file that was not uploaded yet", c.now())
+		return nil, fmt.Errorf("open %q: the share lost it before it was uploaded: %w", path, syscall.EIO)
+	}
+	rec, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if err := step(r, evVanish); err != nil {
+			return err
+		}
+		toRemote(r)
+		return tx.DeleteQueue(r.Ino)
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.log.Warn("file vanished from the share; it is read from the depot", "path", path)
+	c.inodeChanged(rec.Ino)
+	return rec, nil
+}
+
+// toRemote makes rec show the depot's version.
+func toRemote(r *catalog.Inode) {
+	r.Stamp = catalog.Stamp{}
+	r.Size, r.Gen, r.BaseLimit, r.Blocks = r.Base.Size, r.Base.Gen, r.Base.Size, 0
+	r.DirtySince = 0
+	r.Flags &^= catalog.FlagAdopted
+}
+
+// setAttrs copies what the share says of a file into its record.
+func setAttrs(r *catalog.Inode, st share.Stat) {
+	r.Mode, r.UID, r.GID, r.Rdev = st.Mode, st.UID, st.GID, st.Rdev
+	r.Size, r.Blocks = st.Size, st.Blocks
+	r.Atime, r.Mtime, r.Ctime = st.Atime, st.Mtime, st.Ctime
+}
+
+func isDir(r *catalog.Inode) bool     { return r.Mode&syscall.S_IFMT == syscall.S_IFDIR }
+func isRegular(r *catalog.Inode) bool { return r.Mode&syscall.S_IFMT == syscall.S_IFREG }
+func isSymlink(r *catalog.Inode) bool { return r.Mode&syscall.S_IFMT == syscall.S_IFLNK }
+
+var errNotDir error = syscall.ENOTDIR

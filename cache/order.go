@@ -1,0 +1,126 @@
+package cache
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
+
+// orders keeps, for every directory, which of its files wait for upload in the
+// order in which they were finished (DESIGN promise 5), and who waits for whom.
+type orders struct {
+	mu     sync.Mutex // guards all below
+	dirs   map[Ino][]orderItem
+	at     map[Ino]orderPlace
+	parked map[Ino][]Ino // key: who is waited for
+}
+
+type orderItem struct {
+	finished int64
+	ino      Ino
+}
+
+type orderPlace struct {
+	dir      Ino
+	finished int64
+}
+
+func (o *orders) init() {
+	o.dirs, o.at, o.parked = map[Ino][]orderItem{}, map[Ino]orderPlace{}, map[Ino][]Ino{}
+}
+
+func compareItems(a, b orderItem) int {
+	return cmp.Or(cmp.Compare(a.finished, b.finished), cmp.Compare(a.ino, b.ino))
+}
+
+// set puts a file into the order of its directory, or moves it there.
+func (o *orders) set(ino, dir Ino, finished int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	place := orderPlace{dir, finished}
+	if old, ok := o.at[ino]; ok {
+		if old == place {
+			return
+		}
+		o.takeLocked(ino, old)
+	}
+	o.at[ino] = place
+	item := orderItem{finished, ino}
+	i, _ := slices.BinarySearchFunc(o.dirs[dir], item, compareItems)
+	o.dirs[dir] = slices.Insert(o.dirs[dir], i, item)
+}
+
+func (o *orders) takeLocked(ino Ino, p orderPlace) {
+	items := o.dirs[p.dir]
+	if i, ok := slices.BinarySearchFunc(items, orderItem{p.finished, ino}, compareItems); ok {
+		items = slices.Delete(items, i, i+1)
+	}
+	if len(items) == 0 {
+		delete(o.dirs, p.dir)
+	} else {
+		o.dirs[p.dir] = items
+	}
+}
+
+// remove takes a file out and returns who waited for it.
+func (o *orders) remove(ino Ino) []Ino {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p, ok := o.at[ino]; ok {
+		o.takeLocked(ino, p)
+		delete(o.at, ino)
+	}
+	free := o.parked[ino]
+	delete(o.parked, ino)
+	return free
+}
+
+// before returns the file that was finished last before ino in its directory,
+// passing over those for which skip is true.
+func (o *orders) before(ino Ino, skip func(Ino) bool) (Ino, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p, ok := o.at[ino]
+	if !ok {
+		return 0, false
+	}
+	items := o.dirs[p.dir]
+	i, _ := slices.BinarySearchFunc(items, orderItem{p.finished, ino}, compareItems)
+	for i--; i >= 0; i-- {
+		if !skip(items[i].ino) {
+			return items[i].ino, true
+		}
+	}
+	return 0, false
+}
+
+// park notes that ino waits for another file; it reports false when that one is
+// not in the order any more.
+func (o *orders) park(ino, behind Ino) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.at[behind]; !ok {
+		return false
+	}
+	if !slices.Contains(o.parked[behind], ino) {
+		o.parked[behind] = append(o.parked[behind], ino)
+	}
+	return true
+}
+
+// has says whether a file is in the order.
+func (o *orders) has(ino Ino) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, ok := o.at[ino]
+	return ok
+}
+
+// parkedBehind returns who waits for ino and has them wait no longer.
+func (o *orders) parkedBehind(ino Ino) []Ino {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	free := o.parked[ino]
+	delete(o.parked, ino)
+	return free
+}

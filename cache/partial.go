@@ -1,0 +1,411 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/extent"
+	"depotfs/cache/share"
+)
+
+// partial is what is here of a file that is not whole: a sparse file under
+// .depotfs/partial and the ranges of it that hold valid bytes.
+//
+// Bytes are durable before the catalog names them (saveExtents), and written
+// ranges are in the sidecar before the write is acknowledged, so that neither a
+// kill nor the loss of the catalog takes an acknowledged byte.
+type partial struct {
+	ino  Ino
+	file *os.File
+
+	mu       sync.Mutex // guards below; covers writes into file, never the network
+	size     int64
+	here     extent.Set
+	written  extent.Set
+	limit    int64          // of the base, only [0, limit) is still part of the file
+	mtime    int64          // ns; the file's logical time, not the partial file's
+	sidecar  *share.Sidecar // non-nil once something was written
+	flights  []*flight
+	waiters  []*waiter
+	fresh    int64 // bytes that came since the extents were saved
+	discards int   // how often all bytes were thrown away for a wrong checksum
+	filling  bool
+	gone     error // the version cannot be had any more
+}
+
+// waiter is a reader that waits for [off, end).
+type waiter struct {
+	off, end int64
+	ch       chan error // buffered; told once
+}
+
+// loadPartial opens the partial file of n; the name is kept in place, n.mu held.
+func (c *Cache) loadPartial(n *node, rec *catalog.Inode, path string) error {
+	f, err := c.share.OpenFile(share.PartialPath(uint64(n.ino)), syscall.O_RDWR|syscall.O_CREAT, 0o600)
+	if err != nil {
+		return fmt.Errorf("open partial file of %q: %w", path, err)
+	}
+	var ext catalog.Extents
+	if err := c.cat.View(func(tx *catalog.Tx) error {
+		ext, err = tx.Extents(n.ino)
+		return err
+	}); err != nil {
+		f.Close()
+		return err
+	}
+	p := &partial{ino: n.ino, file: f, size: rec.Size, limit: rec.BaseLimit, mtime: rec.Mtime,
+		here: extent.FromRanges(ext.Here), written: extent.FromRanges(ext.Written)}
+	if rec.State == PartialDirty {
+		if err := c.replaySidecar(p, rec); err != nil {
+			f.Close()
+			return fmt.Errorf("recover what was written into %q: %w", path, err)
+		}
+	}
+	if err := f.Truncate(p.size); err != nil {
+		f.Close()
+		return fmt.Errorf("size partial file of %q: %w", path, err)
+	}
+	n.file, n.p = f, p
+	return nil
+}
+
+// replaySidecar adds the written ranges that the catalog may not know yet.
+func (c *Cache) replaySidecar(p *partial, rec *catalog.Inode) error {
+	h, recs, err := share.ReadSidecar(c.share, uint64(p.ino))
+	if errors.Is(err, iofs.ErrNotExist) {
+		return nil // written ranges are in the catalog's extents
+	}
+	if err != nil {
+		return err
+	}
+	written, limit, size := share.Replay(h, recs, h.BootID == c.bootID)
+	p.size, p.limit = size, min(p.limit, limit)
+	p.here.Truncate(p.limit)
+	for _, w := range p.written.Ranges() {
+		if w.Off < size {
+			p.here.Add(w.Off, min(w.End, size))
+		}
+	}
+	p.written.Truncate(size)
+	for _, w := range written {
+		p.here.Add(w.Off, w.End)
+		p.written.Add(w.Off, w.End)
+	}
+	p.sidecar, err = share.AppendSidecar(c.share, uint64(p.ino))
+	return err
+}
+
+func (p *partial) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sidecar != nil {
+		p.sidecar.Close()
+		p.sidecar = nil
+	}
+}
+
+// size is the logical length of the file; for handles of n.
+func (n *node) size() int64 {
+	n.mu.Lock()
+	p := n.p
+	n.mu.Unlock()
+	if p == nil || n.whole.Load() {
+		if st, err := n.file.Stat(); err == nil {
+			return st.Size()
+		}
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.size
+}
+
+// store puts fetched bytes where nothing valid is yet and wakes who waits for
+// them. Bytes that were written meanwhile win.
+func (p *partial) store(off int64, b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	end := min(off+int64(len(b)), p.limit)
+	for _, m := range p.here.Missing(off, end) {
+		if _, err := p.file.WriteAt(b[m.Off-off:m.End-off], m.Off); err != nil {
+			return fmt.Errorf("write fetched bytes: %w", err)
+		}
+		p.here.Add(m.Off, m.End)
+		p.fresh += m.End - m.Off
+	}
+	p.wakeLocked()
+	return nil
+}
+
+// wakeLocked tells the waiters whose bytes are here.
+func (p *partial) wakeLocked() {
+	keep := p.waiters[:0]
+	for _, w := range p.waiters {
+		if p.here.Contains(w.off, min(w.end, p.size)) {
+			w.ch <- nil
+			continue
+		}
+		keep = append(keep, w)
+	}
+	clear(p.waiters[len(keep):])
+	p.waiters = keep
+}
+
+// failLocked tells the waiters that overlap [off, end) that fetching it failed.
+func (p *partial) failLocked(off, end int64, err error) {
+	keep := p.waiters[:0]
+	for _, w := range p.waiters {
+		if w.off < end && off < w.end {
+			w.ch <- err
+			continue
+		}
+		keep = append(keep, w)
+	}
+	clear(p.waiters[len(keep):])
+	p.waiters = keep
+}
+
+// wholeLocked says whether no byte is missing.
+func (p *partial) wholeLocked() bool { return p.here.Contains(0, p.size) }
+
+// readPartial reads from a file that may lack bytes.
+func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) (int, error) {
+	p := n.p
+	p.mu.Lock()
+	size := p.size
+	p.mu.Unlock()
+	if off >= size {
+		return 0, io.EOF
+	}
+	b = b[:min(int64(len(b)), size-off)]
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if err := h.c.ensure(ctx, n, &h.ahead, off, off+int64(len(b))); err != nil {
+		return 0, err
+	}
+	m, err := h.file.ReadAt(b, off)
+	if errors.Is(err, io.EOF) && m < len(b) {
+		p.mu.Lock()
+		cut := p.size < off+int64(len(b)) || n.whole.Load()
+		p.mu.Unlock()
+		if !cut {
+			return m, fmt.Errorf("read inode %d: partial file is shorter than its extents: %w", n.ino, io.ErrUnexpectedEOF)
+		}
+	}
+	return m, err
+}
+
+// dirtyPartial makes a partial file durably dirty before its first change; n.mu is held.
+func (c *Cache) dirtyPartial(n *node) error {
+	if n.p.sidecar != nil {
+		return nil
+	}
+	rec, err := c.record(n.ino)
+	if err != nil {
+		return err
+	}
+	path := c.pathText(rec)
+	gen, err := c.cat.NextGen()
+	if err != nil {
+		return err
+	}
+	hdr := share.Header{Path: path, Base: rec.Base, Size: rec.Size, BootID: c.bootID}
+	if len(rec.Objects) > 0 {
+		hdr.Key, hdr.ETag = rec.Objects[0].Key, rec.Objects[0].ETag
+	}
+	if rec.State == PartialDirty {
+		// The sidecar was compacted away; what it said is in the catalog.
+		hdr.Size = n.p.size
+	}
+	side, err := share.CreateSidecar(c.share, uint64(n.ino), hdr)
+	if err != nil {
+		return fmt.Errorf("note writes into %q: %w", path, err)
+	}
+	if n.p.limit < rec.Base.Size {
+		if err := side.Append(share.LimitRecord(n.p.limit)); err != nil {
+			return errors.Join(err, side.Remove())
+		}
+	}
+	now := c.nanos()
+	if _, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if r.State != PartialDirty {
+			r.Gen, r.DirtySince = gen, now
+		}
+		if err := step(r, evWrite); err != nil {
+			return err
+		}
+		r.FinishedAt = now
+		return c.enqueue(tx, r, path)
+	}); err != nil {
+		return errors.Join(err, side.Remove())
+	}
+	if err := c.cat.Sync(context.Background()); err != nil {
+		return errors.Join(err, side.Remove())
+	}
+	n.p.sidecar = side
+	return nil
+}
+
+// writePartial writes into a file that lacks bytes; what is missing stays missing.
+func (c *Cache) writePartial(n *node, b []byte, off int64) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.whole.Load() {
+		return n.file.WriteAt(b, off)
+	}
+	if err := c.dirtyPartial(n); err != nil {
+		return 0, err
+	}
+	p := n.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old := p.size; off > old { // the gap reads as zeros from now on
+		if err := p.growLocked(off); err != nil {
+			return 0, err
+		}
+	}
+	m, err := p.file.WriteAt(b, off)
+	if m > 0 {
+		end := off + int64(m)
+		if serr := p.sidecar.Append(share.WriteRecord(off, end)); serr != nil {
+			return 0, serr
+		}
+		p.here.Add(off, end)
+		p.written.Add(off, end)
+		p.size = max(p.size, end)
+		p.mtime = c.nanos()
+		p.wakeLocked()
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		c.noSpace(n.ino)
+	}
+	return m, err
+}
+
+// growLocked extends the file with zeros.
+func (p *partial) growLocked(size int64) error {
+	if err := p.sidecar.Append(share.TruncateRecord(size)); err != nil {
+		return err
+	}
+	if err := p.file.Truncate(size); err != nil {
+		return err
+	}
+	p.here.Add(p.size, size)
+	p.written.Add(p.size, size)
+	p.size = size
+	return nil
+}
+
+// truncatePartial changes the length of a file that lacks bytes. Cut to nothing
+// it is whole at once, without asking the depot.
+func (c *Cache) truncatePartial(n *node, size int64) error {
+	n.mu.Lock()
+	if n.whole.Load() {
+		defer n.mu.Unlock()
+		return n.file.Truncate(size)
+	}
+	err := c.truncatePartialLocked(n, size)
+	whole := false
+	if err == nil {
+		n.p.mu.Lock()
+		whole = n.p.wholeLocked()
+		n.p.mu.Unlock()
+	}
+	n.mu.Unlock()
+	if err != nil || !whole {
+		return err
+	}
+	return c.promote(n)
+}
+
+func (c *Cache) truncatePartialLocked(n *node, size int64) error {
+	if err := c.dirtyPartial(n); err != nil {
+		return err
+	}
+	p := n.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mtime = c.nanos()
+	if size >= p.size {
+		return p.growLocked(size)
+	}
+	// The record first: after a crash in between, the cut is made good from it,
+	// while the other way round extents would name bytes that are not there.
+	if err := p.sidecar.Append(share.TruncateRecord(size)); err != nil {
+		return err
+	}
+	if err := p.file.Truncate(size); err != nil {
+		return err
+	}
+	p.size, p.limit = size, min(p.limit, size)
+	p.here.Truncate(size)
+	p.written.Truncate(size)
+	p.wakeLocked()
+	return nil
+}
+
+// syncPartial makes what was written into a partial file durable.
+func (c *Cache) syncPartial(n *node) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.p == nil || n.whole.Load() {
+		if n.file == nil {
+			return nil
+		}
+		return n.file.Sync()
+	}
+	if err := c.saveExtents(n); err != nil {
+		return err
+	}
+	return c.cat.Sync(context.Background())
+}
+
+// saveExtents writes to the catalog which bytes are here, after they are durable;
+// n.mu is held.
+func (c *Cache) saveExtents(n *node) error {
+	p := n.p
+	if n.whole.Load() {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fresh == 0 && p.sidecar == nil {
+		return nil
+	}
+	if err := ignoringEINTR(func() error { return unix.Fdatasync(int(p.file.Fd())) }); err != nil {
+		return fmt.Errorf("make partial file of inode %d durable: %w", n.ino, err)
+	}
+	if p.sidecar != nil {
+		if err := p.sidecar.Sync(); err != nil {
+			return fmt.Errorf("make sidecar of inode %d durable: %w", n.ino, err)
+		}
+	}
+	p.fresh = 0
+	_, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if r.State == Remote {
+			if err := step(r, evFetch); err != nil {
+				return err
+			}
+		}
+		r.Size, r.BaseLimit, r.Mtime = p.size, p.limit, p.mtime
+		if p.sidecar != nil {
+			r.Ctime = max(r.Ctime, p.mtime)
+		}
+		r.Blocks = (p.here.Len() + 511) / 512
+		return tx.PutExtents(n.ino, catalog.Extents{Here: p.here.Ranges(), Written: p.written.Ranges()})
+	})
+	if errors.Is(err, ErrStale) {
+		return nil // unlinked meanwhile
+	}
+	return err
+}

@@ -1,0 +1,230 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"depotfs/cache/catalog"
+)
+
+// putParts uploads in parts, several at once, and goes on where an earlier
+// attempt at the same version stopped.
+func (c *Cache) putParts(ctx context.Context, d *depot, s *sending) (ObjectInfo, error) {
+	up, have, err := c.openUpload(ctx, d, s)
+	if err != nil {
+		return ObjectInfo{}, err
+	}
+	count := int((s.stamp.Size + up.PartSize - 1) / up.PartSize)
+	parts := make([]Part, count)
+	g, gctx := errgroup.WithContext(ctx)
+	for i := range parts {
+		off := int64(i) * up.PartSize
+		size := min(up.PartSize, s.stamp.Size-off)
+		if p, ok := have[i+1]; ok && p.Size == size {
+			parts[i] = p
+			s.bar.grow(size)
+			continue
+		}
+		select {
+		case c.partSlots <- struct{}{}:
+		case <-gctx.Done():
+		}
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			defer func() { <-c.partSlots }()
+			p, err := c.putPart(gctx, d, s, up, i+1, off, size)
+			if err == nil {
+				parts[i] = p
+				s.bar.grow(size)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		if errors.Is(err, ErrNotFound) { // the store forgot the upload: start again
+			return ObjectInfo{}, errors.Join(fmt.Errorf("upload %s: %w (%v)", s.key, ErrUnavailable, err), c.forgetUpload(s.rec.Ino))
+		}
+		return ObjectInfo{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return ObjectInfo{}, err
+	}
+	var crc uint64
+	for _, p := range parts {
+		crc = combineCRC(crc, p.CRC64, p.Size)
+	}
+	s.crc = crc
+	s.opts.CRC64, s.opts.HasCRC64 = crc, true
+	if err := c.unmoved(s); err != nil {
+		c.abort(ctx, d, up)
+		return ObjectInfo{}, err
+	}
+	info, err := d.store.CompleteMultipart(ctx, s.key, up.UploadID, parts, s.stamp.Size, s.opts)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		// Completed earlier, with the answer lost, or forgotten: the object tells.
+		there, herr := d.store.Head(ctx, s.key)
+		if herr == nil && there.Metadata[metaVersion] == c.versionMark(s.rec.Gen) {
+			return there, nil
+		}
+		return info, errors.Join(fmt.Errorf("complete %s: %w (%v)", s.key, ErrUnavailable, err), c.forgetUpload(s.rec.Ino))
+	case errors.Is(err, ErrChecksum):
+		c.abort(ctx, d, up)
+	}
+	return info, err
+}
+
+// putPart sends one part and records the store's confirmation.
+func (c *Cache) putPart(ctx context.Context, d *depot, s *sending, up *catalog.Upload, n int, off, size int64) (Part, error) {
+	crc, err := sumCRC(s.file, off, size)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return Part{}, errMoving
+	}
+	if err != nil {
+		return Part{}, fmt.Errorf("read %q at %d: %w", s.path, off, err)
+	}
+	p, err := d.store.PutPart(ctx, s.key, up.UploadID, n, io.NewSectionReader(s.file, off, size), size, crc)
+	d.report(err)
+	if err != nil {
+		return Part{}, err
+	}
+	p.Number, p.Size, p.CRC64, p.HasCRC64 = n, size, crc, true
+	err = c.cat.Update(func(tx *catalog.Tx) error {
+		return tx.PutPart(s.rec.Ino, catalog.UploadPart{Number: n, Size: size, CRC64: crc, ETag: p.ETag})
+	})
+	return p, err
+}
+
+// openUpload finds the multipart upload of this version that was begun earlier,
+// with the parts that the store confirms, or begins one.
+func (c *Cache) openUpload(ctx context.Context, d *depot, s *sending) (*catalog.Upload, map[int]Part, error) {
+	var up *catalog.Upload
+	var known []catalog.UploadPart
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		var err error
+		if up, err = tx.Upload(s.rec.Ino); err != nil {
+			return err
+		}
+		known, err = tx.Parts(s.rec.Ino)
+		return err
+	})
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return nil, nil, err
+	}
+	if err == nil && up.UploadID != "" {
+		if up.Key == s.key && up.Stamp == s.stamp && up.Gen == s.rec.Gen && up.Size == s.stamp.Size {
+			have, err := c.confirmed(ctx, d, up, known)
+			if err == nil {
+				c.log.Info("upload goes on", "path", s.path, "parts", len(have))
+				return up, have, nil
+			}
+			if !errors.Is(err, ErrNotFound) {
+				return nil, nil, err
+			}
+		} else {
+			c.abort(ctx, d, up)
+		}
+	}
+	id, err := d.store.CreateMultipart(ctx, s.key, s.opts)
+	d.report(err)
+	if err != nil {
+		return nil, nil, err
+	}
+	up = &catalog.Upload{Ino: s.rec.Ino, Key: s.key, UploadID: id, PartSize: c.cfg.Limits.partSize(s.stamp.Size),
+		Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
+	err = c.cat.Update(func(tx *catalog.Tx) error {
+		r, err := inode(tx, s.rec.Ino)
+		if err != nil {
+			return err
+		}
+		if len(r.Links) == 0 {
+			return errRemoved
+		}
+		if err := tx.DeleteUpload(s.rec.Ino); err != nil { // with the parts of a former one
+			return err
+		}
+		return tx.PutUpload(up)
+	})
+	if err != nil {
+		c.abort(ctx, d, up)
+		return nil, nil, err
+	}
+	// Without the record the parts would be orphans after a power cut.
+	return up, nil, c.cat.Sync(ctx)
+}
+
+// confirmed are the parts that the store has as we sent them.
+func (c *Cache) confirmed(ctx context.Context, d *depot, up *catalog.Upload, known []catalog.UploadPart) (map[int]Part, error) {
+	listed, err := d.store.ListParts(ctx, up.Key, up.UploadID)
+	d.report(err)
+	if err != nil {
+		return nil, err
+	}
+	ours := make(map[int]catalog.UploadPart, len(known))
+	for _, p := range known {
+		ours[p.Number] = p
+	}
+	have := make(map[int]Part, len(listed))
+	for _, p := range listed {
+		k, ok := ours[p.Number]
+		if !ok || k.Size != p.Size || k.ETag != p.ETag || p.HasCRC64 && p.CRC64 != k.CRC64 {
+			continue
+		}
+		p.CRC64, p.HasCRC64 = k.CRC64, true
+		have[p.Number] = p
+	}
+	return have, nil
+}
+
+// abort forgets an upload here and in the store; what fails is swept later.
+func (c *Cache) abort(ctx context.Context, d *depot, up *catalog.Upload) {
+	if err := d.store.AbortMultipart(ctx, up.Key, up.UploadID); err != nil {
+		c.log.Warn("abort an upload", "key", up.Key, "err", err)
+	}
+	if err := c.forgetUpload(up.Ino); err != nil {
+		c.log.Warn("forget an upload", "key", up.Key, "err", err)
+	}
+}
+
+func (c *Cache) forgetUpload(ino Ino) error {
+	return c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteUpload(ino) })
+}
+
+// staleUpload is how old an unfinished upload must be before it is swept unless
+// this zone knows it: another zone's upload of a large image over a slow line
+// takes days, and the store charges for parts by the month.
+const staleUpload = 7 * 24 * time.Hour
+
+// sweepUploads aborts old multipart uploads under our prefix that this zone does
+// not know: what a lost state directory or a lost answer left.
+func (c *Cache) sweepUploads(ctx context.Context, d *depot) {
+	infos, err := d.store.ListMultiparts(ctx, c.cfg.Prefix)
+	if err != nil {
+		c.log.Warn("list unfinished uploads", "err", err)
+		return
+	}
+	mine := map[string]bool{}
+	if err := c.cat.View(func(tx *catalog.Tx) error {
+		return tx.EachUpload(func(u *catalog.Upload) bool { mine[u.UploadID] = true; return true })
+	}); err != nil {
+		c.log.Warn("read uploads", "err", err)
+		return
+	}
+	for _, m := range infos {
+		if mine[m.UploadID] || c.now().Sub(m.Initiated) < staleUpload {
+			continue
+		}
+		if err := d.store.AbortMultipart(ctx, m.Key, m.UploadID); err != nil {
+			c.log.Warn("sweep an unfinished upload", "key", m.Key, "err", err)
+			continue
+		}
+		c.log.Info("swept an unfinished upload", "key", m.Key, "since", m.Initiated)
+	}
+}

@@ -1,0 +1,273 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"syscall"
+	"time"
+
+	"github.com/minio/crc64nvme"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
+)
+
+// complete fetches what is missing of n and returns when it is whole at its plain
+// path. The caller holds a reference with a loaded file, and no lock.
+func (c *Cache) complete(ctx context.Context, n *node) error {
+	for off := int64(0); !n.whole.Load(); {
+		p := n.p
+		p.mu.Lock()
+		size, gone := p.size, p.gone
+		missing := p.here.Missing(0, size)
+		if gone == nil && len(missing) > 0 {
+			off = missing[0].Off
+			c.launchLocked(n, off, off+maxAhead, true)
+		}
+		p.mu.Unlock()
+		if gone != nil && len(missing) > 0 {
+			return gone
+		}
+		if len(missing) == 0 {
+			if err := c.promote(n); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.ensure(ctx, n, nil, off, min(off+flightSize, size)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill completes a file in the background, once per node, as its class says.
+func (c *Cache) fill(n *node) {
+	p := n.p
+	p.mu.Lock()
+	start := !p.filling && p.gone == nil
+	p.filling = p.filling || start
+	p.mu.Unlock()
+	if !start {
+		return
+	}
+	c.ref(n)
+	done := func() {
+		p.mu.Lock()
+		p.filling = false
+		p.mu.Unlock()
+		c.drop(n)
+	}
+	ok := c.spawn(func(ctx context.Context) {
+		defer done()
+		select {
+		case c.fills <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		defer func() { <-c.fills }()
+		for delay := time.Second; ; delay = min(2*delay, time.Minute) {
+			err := c.complete(ctx, n)
+			if err == nil || !retryable(err) {
+				return // land has logged why
+			}
+			select {
+			case <-time.After(delay):
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	if !ok {
+		p.mu.Lock()
+		p.filling = false
+		p.mu.Unlock()
+		c.unref(n)
+	}
+}
+
+// promote moves a file whose last byte has come to its plain path, after its
+// checksum was verified. A file that is whole already, or not yet, is left alone.
+func (c *Cache) promote(n *node) error {
+	for {
+		rec, err := c.record(n.ino)
+		if err != nil {
+			return err
+		}
+		var crc uint64
+		if rec.State == Partial || rec.State == Remote {
+			if crc, err = c.verify(n, rec); err != nil {
+				return err
+			}
+		}
+		err = c.withName(n.ino, false, func(now *catalog.Inode, path string) error {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if n.whole.Load() || n.p == nil {
+				return nil
+			}
+			if now.State == PartialDirty && rec.State != PartialDirty {
+				return errMoved // a write came while the checksum was computed
+			}
+			return c.promoteLocked(n, now, path, crc)
+		})
+		switch {
+		case errors.Is(err, errMoved):
+			continue
+		case errors.Is(err, iofs.ErrNotExist): // unlinked while open: whole without a name
+			return c.wholeOrphan(n)
+		}
+		return err
+	}
+}
+
+// verify computes the checksum of a complete clean file and compares it with the
+// version's. Without a recorded one, length and the conditional GETs have to do.
+func (c *Cache) verify(n *node, rec *catalog.Inode) (uint64, error) {
+	n.mu.Lock()
+	p := n.p
+	n.mu.Unlock()
+	if p == nil || n.whole.Load() {
+		return 0, nil
+	}
+	h := crc64nvme.New()
+	if _, err := io.Copy(h, io.NewSectionReader(p.file, 0, rec.Size)); err != nil {
+		return 0, fmt.Errorf("read back what was fetched: %w", err)
+	}
+	if !rec.Base.HasCRC || h.Sum64() == rec.Base.CRC64 {
+		return h.Sum64(), nil
+	}
+	p.mu.Lock()
+	dirty := p.sidecar != nil
+	if !dirty {
+		p.here.Remove(0, p.size)
+		p.fresh = 1 // the emptied extents must be saved
+		p.discards++
+		if p.discards > maxDiscards {
+			p.gone = fmt.Errorf("checksum of the object differs from the recorded one: %w", ErrChecksum)
+		}
+	}
+	p.mu.Unlock()
+	if dirty {
+		return 0, nil // promote looks again and sees the write
+	}
+	path := c.pathText(rec)
+	err := fmt.Errorf("fetched bytes of %q have checksum %016x instead of %016x: %w", path, h.Sum64(), rec.Base.CRC64, ErrChecksum)
+	c.problems.add("fetch", path, err.Error(), c.now())
+	return 0, err
+}
+
+// promoteLocked renames the partial file into place; the name is kept in place and
+// n.mu held.
+func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint64) error {
+	p := n.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.wholeLocked() {
+		return nil
+	}
+	if err := c.dressPartial(p, rec); err != nil {
+		return fmt.Errorf("complete %q: %w", path, err)
+	}
+	if err := c.makeParents(rec.Links[0].Parent); err != nil {
+		return err
+	}
+	from := share.PartialPath(uint64(n.ino))
+	intent := &catalog.Intent{Kind: catalog.IntentPromote, Ino: n.ino, From: from, To: path, Time: c.nanos()}
+	if err := c.cat.Update(func(tx *catalog.Tx) error { return tx.PutIntent(intent) }); err != nil {
+		return err
+	}
+	err := c.share.Rename(from, path, share.NoReplace)
+	if err != nil {
+		_ = c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) })
+		if errors.Is(err, iofs.ErrExist) {
+			return fmt.Errorf("complete %q: somebody put another file there: %w", path, ErrBusy)
+		}
+		return fmt.Errorf("complete %q: %w", path, err)
+	}
+	st, err := c.share.StatFile(p.file, false)
+	if err != nil {
+		return err
+	}
+	var done *catalog.Inode
+	done, err = c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if err := becomeWhole(tx, r, st); err != nil {
+			return err
+		}
+		if r.State == Clean && !r.Base.HasCRC {
+			r.Base.CRC64, r.Base.HasCRC = crc, true
+		}
+		return tx.DeleteIntent(intent.Seq)
+	})
+	if err != nil {
+		return err
+	}
+	n.whole.Store(true)
+	if p.sidecar != nil {
+		p.sidecar.Close()
+		p.sidecar = nil
+	}
+	if err := share.RemoveSidecar(c.share, uint64(n.ino)); err != nil {
+		c.log.Warn("remove sidecar", "ino", n.ino, "err", err)
+	}
+	n.unsynced.Store(done.State == Dirty)
+	n.clean = catalog.Stamp{}
+	c.problems.clear("fetch", path)
+	c.log.Info("file is whole", "path", path, "size", st.Size, "state", stateName(done.State))
+	if done.State == Clean {
+		c.noteClean(done, path)
+	} else {
+		c.kickRec(done)
+	}
+	c.inodeChanged(n.ino)
+	return nil
+}
+
+// dressPartial makes the complete partial file durable and gives it the owner,
+// mode and times that the plain file has to have.
+func (c *Cache) dressPartial(p *partial, rec *catalog.Inode) error {
+	f := p.file
+	if st, err := c.share.StatFile(f, false); err != nil {
+		return err
+	} else if st.UID != rec.UID || st.GID != rec.GID {
+		if err := f.Chown(int(rec.UID), int(rec.GID)); err != nil && !errors.Is(err, iofs.ErrPermission) {
+			return err
+		}
+	}
+	if err := syscall.Fchmod(int(f.Fd()), rec.Mode&0o7777); err != nil {
+		return err
+	}
+	if err := c.share.UtimesFile(f, &rec.Atime, &p.mtime); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// becomeWhole is the catalog's side of a promotion.
+func becomeWhole(tx *catalog.Tx, r *catalog.Inode, st share.Stat) error {
+	if err := step(r, evWhole); err != nil {
+		return err
+	}
+	setAttrs(r, st)
+	r.Stamp = st.Stamp()
+	return tx.DeleteExtents(r.Ino)
+}
+
+// wholeOrphan is promote for a file that lost its name while it was open: the
+// backing file stays where it is until the last handle closes.
+func (c *Cache) wholeOrphan(n *node) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.p == nil {
+		return nil
+	}
+	n.p.mu.Lock()
+	defer n.p.mu.Unlock()
+	if n.p.wholeLocked() {
+		n.whole.Store(true)
+	}
+	return nil
+}

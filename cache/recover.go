@@ -1,0 +1,364 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"strconv"
+	"strings"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
+)
+
+// recover finishes or undoes what an unclean stop interrupted. It runs before
+// anything else uses share or catalog. Every step may itself be interrupted and
+// repeated.
+func (c *Cache) recover() error {
+	if err := c.openProof(); err != nil {
+		return fmt.Errorf("open the clean log: %w", err)
+	}
+	var intents []*catalog.Intent
+	if err := c.cat.View(func(tx *catalog.Tx) error {
+		return tx.EachIntent(func(i *catalog.Intent) bool { intents = append(intents, i); return true })
+	}); err != nil {
+		return fmt.Errorf("read intents: %w", err)
+	}
+	for _, in := range intents {
+		if err := c.redo(in); err != nil {
+			return fmt.Errorf("recover from an interrupted change of %q: %w", in.From, err)
+		}
+	}
+	if err := c.dropOrphans(); err != nil {
+		return fmt.Errorf("remove files that were unlinked while open: %w", err)
+	}
+	if c.cat.Unclean() && !c.cat.New() {
+		if err := c.recheckDirty(); err != nil {
+			return fmt.Errorf("look for files that a crash took: %w", err)
+		}
+	}
+	if err := c.adoptPartials(); err != nil {
+		return fmt.Errorf("look through partial files: %w", err)
+	}
+	done, err := c.setting(settingListed)
+	c.listed.Store(done != "")
+	return err
+}
+
+// redo ends one intent: forwards when the share has already changed, else backwards.
+func (c *Cache) redo(in *catalog.Intent) error {
+	drop := func() error { return c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(in.Seq) }) }
+	there := func(path string) (share.Stat, bool) {
+		st, err := c.share.Stat(path)
+		return st, err == nil
+	}
+	from, isFrom := there(in.From)
+	to, isTo := share.Stat{}, false
+	if in.To != "" {
+		to, isTo = there(in.To)
+	}
+	switch in.Kind {
+	case catalog.IntentUnlink:
+		rec, err := c.record(in.Ino)
+		if errors.Is(err, ErrStale) {
+			return drop()
+		}
+		if err != nil {
+			return err
+		}
+		if isFrom && (in.ShareIno == 0 || from.Ino == in.ShareIno) {
+			return drop() // not done
+		}
+		d, err := c.lookDir(in.OldParent)
+		if err != nil {
+			return err
+		}
+		if isDir(rec) {
+			return c.forgetDir(d, rec, in.OldName, in.From, in)
+		}
+		return c.forgetName(d, in.Ino, in.OldName, in.From, false, in)
+	case catalog.IntentOrphan:
+		if isFrom && from.Ino == in.ShareIno || !isTo {
+			return drop()
+		}
+		d, err := c.lookDir(in.OldParent)
+		if errors.Is(err, ErrStale) {
+			return drop()
+		}
+		if err != nil {
+			return err
+		}
+		err = c.forgetName(d, in.Ino, in.OldName, in.From, false, in)
+		if errors.Is(err, ErrStale) {
+			return drop()
+		}
+		return err
+	case catalog.IntentPromote:
+		if isFrom || !isTo {
+			return drop()
+		}
+		_, err := c.change(in.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+			if !resident(r.State) {
+				if err := becomeWhole(tx, r, to); err != nil {
+					return err
+				}
+				if err := c.putQueue(tx, r, 0, false); err != nil {
+					return err
+				}
+			}
+			return tx.DeleteIntent(in.Seq)
+		})
+		if errors.Is(err, ErrStale) {
+			return drop()
+		}
+		if err == nil {
+			err = share.RemoveSidecar(c.share, uint64(in.Ino))
+		}
+		return err
+	case catalog.IntentEvict:
+		if isTo && !isFrom {
+			if err := c.share.Rename(in.To, in.From, share.NoReplace); err != nil {
+				return err
+			}
+			// The rename moved ctime: a clean file's stamp follows.
+			if st, ok := there(in.From); ok {
+				if _, err := c.change(in.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+					if s := st.Stamp(); s.Ino == r.Stamp.Ino && s.Size == r.Stamp.Size && s.Mtime == r.Stamp.Mtime {
+						r.Stamp = s
+					}
+					return nil
+				}); err != nil && !errors.Is(err, ErrStale) {
+					return err
+				}
+			}
+		}
+		return drop()
+	case catalog.IntentRename, catalog.IntentExchange:
+		return c.redoMove(in, isFrom && from.Ino == in.ShareIno, isTo && to.Ino == in.ShareIno)
+	}
+	return fmt.Errorf("unknown kind %d of intent: %w", in.Kind, catalog.ErrNewer)
+}
+
+// redoMove finishes a rename that the share has done, and undoes one that it has not.
+func (c *Cache) redoMove(in *catalog.Intent, notDone, done bool) error {
+	drop := func() error { return c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(in.Seq) }) }
+	if notDone && !done || in.ShareIno != 0 && !done {
+		return drop()
+	}
+	m := move{oldName: in.OldName, name: in.NewName, oldPath: in.From, path: in.To, exchange: in.Kind == catalog.IntentExchange}
+	var err error
+	if m.src, err = c.record(in.Ino); err == nil {
+		if m.from, err = c.lookDir(in.OldParent); err == nil {
+			m.to, err = c.lookDir(in.NewParent)
+		}
+	}
+	if err == nil && in.Victim != 0 {
+		m.dst, err = c.record(in.Victim)
+	}
+	if errors.Is(err, ErrStale) {
+		return drop()
+	}
+	if err != nil {
+		return err
+	}
+	if in.ShareIno == 0 && m.dst != nil && !m.exchange && inShare(m.dst) {
+		// A remote file over one in the share: done when that one is gone.
+		if _, err := c.share.Stat(in.To); err == nil {
+			return drop()
+		}
+	}
+	return c.moveInCatalog(&m, false, in)
+}
+
+// dropOrphans removes what was unlinked while it was open.
+func (c *Cache) dropOrphans() error {
+	var orphans []Ino
+	next := catalog.Root
+	for more := true; more; {
+		more = false
+		if err := c.cat.View(func(tx *catalog.Tx) error {
+			n := 0
+			return tx.EachInode(next, func(r *catalog.Inode) bool {
+				next, more = r.Ino+1, true
+				if r.Flags&catalog.FlagOrphan != 0 {
+					orphans = append(orphans, r.Ino)
+				}
+				n++
+				return n < 10_000
+			})
+		}); err != nil {
+			return err
+		}
+	}
+	for _, ino := range orphans {
+		if err := c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteInode(ino) }); err != nil {
+			return err
+		}
+		for _, p := range []string{share.PartialPath(uint64(ino)), share.SidecarPath(uint64(ino))} {
+			if err := c.share.Unlink(p); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	for _, dir := range []string{share.OpenDir, share.EvictDir} { // intents are ended: nobody claims these
+		if err := c.share.ReadDir(dir, func(name string, _ uint64, _ uint32) error {
+			return c.share.Unlink(dir + "/" + name)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recheckDirty looks, after an unclean stop, at what the catalog says is only here.
+// A file that the share does not have was never fsynced: its name goes. One that
+// has another stamp than we noted is as its last writer left it.
+func (c *Cache) recheckDirty() error {
+	var dirty []*catalog.Inode
+	if err := c.cat.View(func(tx *catalog.Tx) error {
+		return tx.EachQueue(func(it *catalog.QueueItem) bool {
+			if r, err := tx.Inode(it.Ino); err == nil && r.State == Dirty && len(r.Links) > 0 {
+				dirty = append(dirty, r)
+			}
+			return true
+		})
+	}); err != nil {
+		return err
+	}
+	for _, r := range dirty {
+		path, err := c.pathOf(r)
+		if err != nil {
+			continue
+		}
+		st, err := c.share.Stat(path)
+		switch {
+		case err == nil && st.IsRegular():
+			if _, err := c.change(r.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+				setAttrs(r, st)
+				if r.Stamp != st.Stamp() {
+					r.Stamp, r.FinishedAt = st.Stamp(), c.nanos()
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+		case errors.Is(err, iofs.ErrNotExist) && r.Base.Gen == 0:
+			d, err := c.lookDir(r.Links[0].Parent)
+			if err != nil {
+				return err
+			}
+			c.log.Warn("a file was never made durable before the crash and is gone", "path", path)
+			if err := c.forgetName(d, r.Ino, r.Links[0].Name, path, false, nil); err != nil {
+				return err
+			}
+		case err != nil && !errors.Is(err, iofs.ErrNotExist):
+			return err
+		}
+	}
+	return nil
+}
+
+// adoptPartials removes partial files that no inode claims. Those with a sidecar
+// hold bytes that somebody wrote and stay, where a person can find them.
+func (c *Cache) adoptPartials() error {
+	var names []string
+	if err := c.share.ReadDir(share.PartialDir, func(name string, _ uint64, _ uint32) error {
+		names = append(names, name)
+		return nil
+	}); err != nil {
+		return err
+	}
+	sidecars := map[string]bool{}
+	for _, n := range names {
+		if base, ok := strings.CutSuffix(n, ".log"); ok {
+			sidecars[base] = true
+		}
+	}
+	for _, n := range names {
+		ino, err := strconv.ParseUint(n, 10, 64)
+		if err != nil {
+			continue
+		}
+		rec, err := c.record(Ino(ino))
+		if err == nil && !resident(rec.State) && isRegular(rec) {
+			continue
+		}
+		if err != nil && !errors.Is(err, ErrStale) {
+			return err
+		}
+		if sidecars[n] {
+			if err := c.restorePartial(Ino(ino)); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.share.Unlink(share.PartialDir + "/" + n); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// restorePartial brings back a file that was written in part when the catalog was
+// lost: its sidecar says which version of which object the rest is.
+func (c *Cache) restorePartial(ino Ino) error {
+	h, recs, err := share.ReadSidecar(c.share, uint64(ino))
+	if err != nil {
+		c.log.Error("a partial file with written bytes cannot be brought back", "file", share.PartialPath(uint64(ino)), "err", err)
+		c.problems.add("lost", share.PartialPath(uint64(ino)), err.Error(), c.now())
+		return nil
+	}
+	written, limit, size := share.Replay(h, recs, h.BootID == c.bootID)
+	parent, name, err := c.importParents(h.Path)
+	if err != nil || parent == 0 {
+		return errors.Join(err, errors.New("the directory of "+h.Path+" cannot be made"))
+	}
+	if _, err := c.find(parent, name); err == nil {
+		c.problems.add("conflict", h.Path, "bytes that were written before the catalog was lost are in "+share.PartialPath(uint64(ino)), c.now())
+		return nil
+	}
+	next, err := c.cat.NextIno()
+	if err != nil {
+		return err
+	}
+	gen, err := c.cat.NextGen()
+	if err != nil {
+		return err
+	}
+	for _, mv := range [][2]string{{share.PartialPath(uint64(ino)), share.PartialPath(uint64(next))}, {share.SidecarPath(uint64(ino)), share.SidecarPath(uint64(next))}} {
+		if err := c.share.Rename(mv[0], mv[1], share.NoReplace); err != nil {
+			return err
+		}
+	}
+	now := c.nanos()
+	return c.withDir(parent, func(d lockedDir) error {
+		return c.cat.Update(func(tx *catalog.Tx) error {
+			base := h.Base
+			if base.Gen == 0 {
+				base.Gen = 1
+			}
+			rec := &catalog.Inode{Ino: next, Gen: gen, Mode: defaultFile, Nlink: 1, Size: size, Mtime: now, Atime: now, Ctime: now,
+				State: PartialDirty, Base: base, BaseLimit: limit, DirtySince: now, FinishedAt: now,
+				Links: []catalog.Link{{Parent: parent, Name: name}}}
+			if h.Key != "" {
+				if err := c.own1(tx, rec, catalog.Object{Key: h.Key, ETag: h.ETag, Gen: base.Gen}); err != nil {
+					return err
+				}
+			}
+			if err := tx.PutDirent(catalog.Dirent{Parent: parent, Name: name, Ino: next, Type: defaultFile &^ 0o7777}); err != nil {
+				return err
+			}
+			if err := tx.PutExtents(next, catalog.Extents{Here: written, Written: written}); err != nil {
+				return err
+			}
+			if err := c.putQueue(tx, rec, 0, false); err != nil {
+				return err
+			}
+			return tx.PutInode(rec)
+		})
+	})
+}
+
+// syncCatalog is Sync where there is no caller to wait for.
+func (c *Cache) syncCatalog() error { return c.cat.Sync(context.Background()) }

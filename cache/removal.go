@@ -1,0 +1,186 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/layout"
+)
+
+// kickRemovals has removeLoop read what is to be removed.
+func (c *Cache) kickRemovals() {
+	if c.depot.Load() == nil {
+		return
+	}
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		n := 0
+		return tx.EachRemoval(func(r *catalog.Removal) bool {
+			c.removals.Add(r.Key, time.Unix(0, r.NotBefore))
+			n++
+			return n < maxRemovals
+		})
+	})
+	if err != nil {
+		c.log.Error("read pending removals", "err", err)
+	}
+}
+
+const (
+	// maxRemovals bounds how many removals one look puts into memory; their end
+	// makes the next look.
+	maxRemovals = 1000
+	// removers is how many removals are under way at once: they are small requests
+	// that wait for the store's answer.
+	removers = 8
+)
+
+// removeLoop deletes objects that no file owns any more.
+func (c *Cache) removeLoop(ctx context.Context) error {
+	done := make(chan struct{}, removers)
+	for range removers {
+		if !c.spawn(func(ctx context.Context) {
+			defer func() { done <- struct{}{} }()
+			c.remover(ctx)
+		}) {
+			done <- struct{}{}
+		}
+	}
+	for range removers {
+		<-done
+	}
+	return ctx.Err()
+}
+
+func (c *Cache) remover(ctx context.Context) {
+	for {
+		key, err := c.removals.Take(ctx)
+		if err != nil {
+			return
+		}
+		d := c.depot.Load()
+		if d == nil {
+			c.removals.Done(key, time.Time{})
+			continue
+		}
+		if err := d.admit(ctx); err != nil {
+			return
+		}
+		retry, err := c.removeKey(ctx, d, key)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			retry = c.removalFailed(key, err)
+		}
+		c.removals.Done(key, retry)
+		if retry.IsZero() {
+			c.changed.wake()
+			if c.removals.Len() == 0 {
+				c.kickRemovals()
+			}
+		}
+	}
+}
+
+// removeKey deletes one object, unless somebody owns its key again.
+func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time, error) {
+	unlock, err := d.keys.lock(ctx, key)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer unlock()
+	var rm *catalog.Removal
+	var owner Ino
+	err = c.cat.View(func(tx *catalog.Tx) error {
+		if rm, err = tx.Removal(key); err != nil {
+			return err
+		}
+		owner, err = tx.KeyOwner(key)
+		if errors.Is(err, catalog.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	if errors.Is(err, catalog.ErrNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	if owner == 0 {
+		if err := c.deleteObject(ctx, d, rm); err != nil {
+			return time.Time{}, err
+		}
+	}
+	c.problems.clear("remove", rm.Path)
+	return time.Time{}, c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteRemoval(key) })
+}
+
+func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal) error {
+	if rm.UploadID != "" {
+		err := d.store.AbortMultipart(ctx, rm.Key, rm.UploadID)
+		d.report(err)
+		if err != nil {
+			return err
+		}
+	}
+	etag := rm.ETag
+	if rm.Version != "" {
+		info, err := d.store.Head(ctx, rm.Key)
+		d.report(err)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		case info.Metadata[metaVersion] == rm.Version:
+			etag = info.ETag
+		case etag == "" || info.ETag != etag:
+			c.log.Info("an object is not ours and stays", "key", rm.Key)
+			return nil
+		}
+	}
+	err := d.store.Delete(ctx, rm.Key, etag)
+	d.report(err)
+	if errors.Is(err, ErrChanged) || errors.Is(err, ErrNotFound) {
+		c.log.Info("an object was replaced by others and stays", "key", rm.Key, "err", err)
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", rm.Key, err)
+	}
+	if _, ok := layout.IsNameKey(c.cfg.Prefix, rm.Key); ok && !strings.HasSuffix(rm.Key, "/") {
+		return d.store.Delete(ctx, layout.PathKey(rm.Key), "")
+	}
+	return nil
+}
+
+func (c *Cache) removalFailed(key string, cause error) time.Time {
+	var at time.Time
+	path := key
+	err := c.cat.Update(func(tx *catalog.Tx) error {
+		rm, err := tx.Removal(key)
+		if err != nil {
+			return err
+		}
+		path = rm.Path
+		at = c.now().Add(100 * time.Millisecond)
+		if !errors.Is(cause, ErrUnavailable) {
+			rm.Attempts++
+			at = c.now().Add(backoff(rm.Attempts, maxBackoff))
+		}
+		rm.LastError, rm.NotBefore = clip(cause.Error(), 500), at.UnixNano()
+		return tx.PutRemoval(rm)
+	})
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		c.log.Error("record a failed removal", "key", key, "err", err)
+		at = c.now().Add(time.Second)
+	}
+	c.problems.add("remove", path, cause.Error(), c.now())
+	c.changed.wake()
+	return at
+}

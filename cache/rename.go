@@ -1,0 +1,508 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"syscall"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
+)
+
+// move is a rename that was looked at and may go ahead.
+type move struct {
+	from, to      lockedDir
+	oldName, name string
+	src, dst      *catalog.Inode // dst nil: the new name is free
+	exchange      bool
+	oldPath, path string
+}
+
+// Rename moves a name, over another one if need be, as renameat2(2) does.
+func (c *Cache) Rename(ctx context.Context, oldParent Ino, oldName string, newParent Ino, newName string, flags RenameFlags) error {
+	if flags&^(RenameNoReplace|RenameExchange) != 0 || flags == RenameNoReplace|RenameExchange {
+		return syscall.EINVAL
+	}
+	if err := checkName(newParent, newName); err != nil {
+		return err
+	}
+	for {
+		src, err := c.findAny(ctx, oldParent, oldName)
+		if err != nil {
+			return err
+		}
+		dst, err := c.findAny(ctx, newParent, newName)
+		if err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			return err
+		}
+		if dst != nil && isDir(dst) {
+			if err := c.importDir(ctx, dst); err != nil {
+				return err
+			}
+		}
+		err = c.renameOnce(src, dst, oldParent, oldName, newParent, newName, flags)
+		if !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+}
+
+// renameOnce answers errMoved when the names changed since they were looked up.
+func (c *Cache) renameOnce(src, dst *catalog.Inode, oldParent Ino, oldName string, newParent Ino, newName string, flags RenameFlags) error {
+	dirs := []Ino{oldParent, newParent}
+	movesDir := isDir(src)
+	if dst != nil && isDir(dst) {
+		dirs = append(dirs, dst.Ino)
+		movesDir = movesDir || flags&RenameExchange != 0
+	}
+	if movesDir { // the paths of everything below change
+		c.tree.Lock()
+		defer c.tree.Unlock()
+	} else {
+		c.tree.RLock()
+		defer c.tree.RUnlock()
+	}
+	defer c.dirs.lock(dirs...)()
+
+	m := move{oldName: oldName, name: newName, exchange: flags&RenameExchange != 0}
+	var err error
+	if m.src, err = c.find(oldParent, oldName); err != nil {
+		return err
+	}
+	if m.dst, err = c.find(newParent, newName); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return err
+	}
+	if m.src.Ino != src.Ino || (m.dst == nil) != (dst == nil) || dst != nil && m.dst.Ino != dst.Ino {
+		return errMoved
+	}
+	if m.from, err = c.lookDir(oldParent); err != nil {
+		return err
+	}
+	if m.to, err = c.lookDir(newParent); err != nil {
+		return err
+	}
+	m.oldPath, m.path = join(m.from.path, oldName), join(m.to.path, newName)
+	switch {
+	case hidden(oldParent, oldName):
+		return syscall.EPERM
+	case m.dst == nil && m.exchange:
+		return iofs.ErrNotExist
+	case m.dst != nil && flags&RenameNoReplace != 0:
+		return syscall.EEXIST
+	case m.dst != nil && m.dst.Ino == m.src.Ino:
+		return nil // two names of one file: POSIX says do nothing
+	}
+	if err := c.mayMove(&m); err != nil {
+		return err
+	}
+	return c.moveLocked(&m)
+}
+
+// mayMove checks what rename(2) forbids.
+func (c *Cache) mayMove(m *move) error {
+	if isDir(m.src) {
+		if err := c.notBelow(m.src.Ino, m.to.rec.Ino); err != nil {
+			return err
+		}
+	}
+	if m.exchange {
+		if isDir(m.dst) {
+			return c.notBelow(m.dst.Ino, m.from.rec.Ino)
+		}
+		return nil
+	}
+	if m.dst == nil {
+		return nil
+	}
+	switch {
+	case isDir(m.src) && !isDir(m.dst):
+		return syscall.ENOTDIR
+	case !isDir(m.src) && isDir(m.dst):
+		return syscall.EISDIR
+	case isDir(m.dst):
+		return c.emptyDir(m.dst, m.path)
+	}
+	return nil
+}
+
+// notBelow answers EINVAL when dir is top or below it.
+func (c *Cache) notBelow(top, dir Ino) error {
+	return c.cat.View(func(tx *catalog.Tx) error {
+		for depth := 0; dir != catalog.Root && depth < maxDepth; depth++ {
+			if dir == top {
+				return syscall.EINVAL
+			}
+			rec, err := inode(tx, dir)
+			if err != nil {
+				return err
+			}
+			if len(rec.Links) == 0 {
+				return iofs.ErrNotExist
+			}
+			dir = rec.Links[0].Parent
+		}
+		return nil
+	})
+}
+
+// inShare says whether the share has something at the plain path of rec.
+func inShare(rec *catalog.Inode) bool {
+	switch {
+	case rec == nil:
+		return false
+	case isDir(rec):
+		return rec.Flags&catalog.FlagHere != 0
+	case isRegular(rec):
+		return resident(rec.State)
+	}
+	return true
+}
+
+// moveLocked does it: intent, share, catalog. All locks are held.
+func (c *Cache) moveLocked(m *move) error {
+	open := false
+	if m.dst != nil && !m.exchange {
+		if n := c.peek(m.dst.Ino); n != nil {
+			defer c.drop(n)
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			open = n.handles > 0
+			c.cancelUpload(n, m.dst)
+		}
+	}
+	if inShare(m.src) || m.exchange && inShare(m.dst) {
+		if err := c.makeHere(m.to); err != nil {
+			return err
+		}
+		if err := c.makeHere(m.from); err != nil {
+			return err
+		}
+	}
+	intent := &catalog.Intent{Kind: catalog.IntentRename, Ino: m.src.Ino, From: m.oldPath, To: m.path,
+		OldParent: m.from.rec.Ino, OldName: m.oldName, NewParent: m.to.rec.Ino, NewName: m.name, Time: c.nanos()}
+	if m.exchange {
+		intent.Kind = catalog.IntentExchange
+	}
+	if m.dst != nil {
+		intent.Victim = m.dst.Ino
+	}
+	if inShare(m.src) {
+		st, err := c.share.Stat(m.oldPath)
+		if err != nil {
+			return fmt.Errorf("rename %q: %w", m.oldPath, err)
+		}
+		intent.ShareIno = st.Ino
+	}
+	if err := c.cat.Update(func(tx *catalog.Tx) error { return tx.PutIntent(intent) }); err != nil {
+		return err
+	}
+	if err := c.moveInShare(m); err != nil {
+		_ = c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) })
+		return fmt.Errorf("rename %q to %q: %w", m.oldPath, m.path, err)
+	}
+	if err := c.moveInCatalog(m, open, intent); err != nil {
+		return err
+	}
+	if m.dst != nil && !m.exchange && !open {
+		c.removePartial(m.dst)
+	}
+	c.work.Add(m.src.Ino, c.now())
+	if m.exchange {
+		c.work.Add(m.dst.Ino, c.now())
+	}
+	c.kickRemovals()
+	c.changed.wake()
+	return nil
+}
+
+// moveInShare does the local rename, in whichever way src and dst exist there.
+func (c *Cache) moveInShare(m *move) error {
+	s, d := inShare(m.src), inShare(m.dst)
+	switch {
+	case m.exchange && s && d:
+		return c.share.Rename(m.oldPath, m.path, share.Exchange)
+	case m.exchange && d:
+		return c.share.Rename(m.path, m.oldPath, share.NoReplace)
+	case s:
+		return c.share.Rename(m.oldPath, m.path, 0)
+	case d && isDir(m.dst):
+		return c.share.Rmdir(m.path)
+	case d && !m.exchange:
+		return c.share.Unlink(m.path)
+	}
+	return nil
+}
+
+// moveInCatalog is the catalog's side of a rename, in one transaction with the end
+// of its intent. recover calls it too.
+func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) error {
+	var srcSt, dstSt, fromSt, toSt *share.Stat
+	stat := func(path string, want bool) *share.Stat {
+		if !want {
+			return nil
+		}
+		st, err := c.share.Stat(path)
+		if err != nil {
+			return nil
+		}
+		return &st
+	}
+	srcSt = stat(m.path, inShare(m.src))
+	if m.exchange {
+		dstSt = stat(m.oldPath, inShare(m.dst))
+	}
+	fromSt = stat(m.from.path, true)
+	toSt = stat(m.to.path, true)
+	err := c.cat.Update(func(tx *catalog.Tx) error {
+		old := catalog.Link{Parent: m.from.rec.Ino, Name: m.oldName}
+		to := catalog.Link{Parent: m.to.rec.Ino, Name: m.name}
+		fromDirs, toDirs := 0, 0
+		if isDir(m.src) {
+			fromDirs, toDirs = -1, 1
+		}
+		if m.dst != nil {
+			if isDir(m.dst) {
+				toDirs--
+			}
+			switch {
+			case m.exchange:
+				if isDir(m.dst) {
+					fromDirs++
+				}
+				if err := tx.DeleteDirent(to.Parent, to.Name); err != nil {
+					return err
+				}
+			case isDir(m.dst):
+				if err := c.dropDirLink(tx, m.dst.Ino, to, m.path); err != nil {
+					return err
+				}
+			default:
+				if err := c.removeLink(tx, m.dst.Ino, to, m.path, victimOpen); err != nil {
+					return err
+				}
+			}
+		}
+		if err := tx.DeleteDirent(old.Parent, old.Name); err != nil {
+			return err
+		}
+		if err := c.relink(tx, m.src.Ino, old, to, srcSt, m.path); err != nil {
+			return err
+		}
+		if m.exchange {
+			if err := c.relink(tx, m.dst.Ino, to, old, dstSt, m.oldPath); err != nil {
+				return err
+			}
+		}
+		if err := c.touchMoved(tx, old.Parent, fromSt, fromDirs); err != nil {
+			return err
+		}
+		if err := c.touchMoved(tx, to.Parent, toSt, toDirs); err != nil {
+			return err
+		}
+		return tx.DeleteIntent(intent.Seq)
+	})
+	if err != nil {
+		return err
+	}
+	if fromSt != nil {
+		c.dirSeen.Store(m.from.rec.Ino, fromSt.Mtime)
+	}
+	if toSt != nil {
+		c.dirSeen.Store(m.to.rec.Ino, toSt.Mtime)
+	}
+	if n := c.peek(m.src.Ino); n != nil {
+		// The next fsync must make the new name durable.
+		if m.dst == nil || n.ino != m.dst.Ino {
+			n.unsynced.Store(true)
+		}
+		c.drop(n)
+	}
+	return nil
+}
+
+func (c *Cache) touchMoved(tx *catalog.Tx, dir Ino, st *share.Stat, dirs int) error {
+	if st == nil {
+		return c.touchRemoteDir(tx, dir, dirs)
+	}
+	return c.touchDir(tx, dir, *st, dirs)
+}
+
+// relink gives an inode a new name in place of an old one and has its objects follow.
+func (c *Cache) relink(tx *catalog.Tx, ino Ino, old, to catalog.Link, st *share.Stat, path string) error {
+	rec, err := inode(tx, ino)
+	if err != nil {
+		return err
+	}
+	for i := range rec.Links {
+		if rec.Links[i] == old {
+			rec.Links[i] = to
+		}
+	}
+	rec.Ctime = c.nanos()
+	if st != nil {
+		rec.Ctime = st.Ctime
+		if now := st.Stamp(); now.Ino == rec.Stamp.Ino && now.Size == rec.Stamp.Size && now.Mtime == rec.Stamp.Mtime {
+			rec.Stamp = now // only ctime moved, and we moved it
+		}
+	}
+	if err := tx.PutDirent(catalog.Dirent{Parent: to.Parent, Name: to.Name, Ino: ino, Type: rec.Mode & syscall.S_IFMT}); err != nil {
+		return err
+	}
+	if err := c.enqueueMove(tx, rec, path); err != nil {
+		return err
+	}
+	return tx.PutInode(rec)
+}
+
+// dropDirLink takes the name from an empty directory that a rename replaces.
+func (c *Cache) dropDirLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string) error {
+	rec, err := inode(tx, ino)
+	if err != nil {
+		return err
+	}
+	if err := tx.DeleteDirent(l.Parent, l.Name); err != nil {
+		return err
+	}
+	if err := c.disown(tx, rec, path+"/"); err != nil {
+		return err
+	}
+	rec.Links, rec.Nlink = nil, 0
+	rec.Flags |= catalog.FlagOrphan
+	if err := tx.DeleteQueue(ino); err != nil {
+		return err
+	}
+	return tx.PutInode(rec)
+}
+
+// Link gives a file one more name. What is not whole here is fetched first: the
+// share must have the bytes under both names.
+func (c *Cache) Link(ctx context.Context, ino Ino, parent Ino, name string) (Attr, error) {
+	if err := checkName(parent, name); err != nil {
+		return Attr{}, err
+	}
+	rec, err := c.record(ino)
+	if err != nil {
+		return Attr{}, err
+	}
+	if isDir(rec) {
+		return Attr{}, syscall.EPERM
+	}
+	if isRegular(rec) && !resident(rec.State) {
+		h, err := c.Open(ctx, ino, syscall.O_RDONLY)
+		if err != nil {
+			return Attr{}, err
+		}
+		defer h.Release()
+		if err := c.complete(ctx, h.n); err != nil {
+			return Attr{}, err
+		}
+	}
+	if _, err := c.findAny(ctx, parent, name); !errors.Is(err, iofs.ErrNotExist) {
+		if err == nil {
+			err = syscall.EEXIST
+		}
+		return Attr{}, err
+	}
+	for {
+		rec, err = c.linkOnce(ino, parent, name)
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return Attr{}, err
+		}
+		c.kickRec(rec)
+		return c.attrOf(rec), nil
+	}
+}
+
+func (c *Cache) linkOnce(ino, parent Ino, name string) (*catalog.Inode, error) {
+	c.tree.RLock()
+	defer c.tree.RUnlock()
+	rec, err := c.record(ino)
+	if err != nil {
+		return nil, err
+	}
+	var from Ino
+	if len(rec.Links) > 0 {
+		from = rec.Links[0].Parent
+	}
+	defer c.dirs.lock(from, parent)()
+	again, err := c.record(ino)
+	if err != nil {
+		return nil, err
+	}
+	if len(again.Links) != len(rec.Links) || len(rec.Links) > 0 && again.Links[0] != rec.Links[0] {
+		return nil, errMoved
+	}
+	rec = again
+	d, err := c.lookDir(parent)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.find(parent, name); !errors.Is(err, iofs.ErrNotExist) {
+		if err == nil {
+			err = syscall.EEXIST
+		}
+		return nil, err
+	}
+	if err := c.makeHere(d); err != nil {
+		return nil, err
+	}
+	src := share.OpenPath(uint64(ino)) // made by Tmpfile or unlinked while open
+	if len(rec.Links) > 0 {
+		fd, err := c.lookDir(from)
+		if err != nil {
+			return nil, err
+		}
+		src = join(fd.path, rec.Links[0].Name)
+	}
+	path := join(d.path, name)
+	orphan := len(rec.Links) == 0
+	if orphan {
+		err = c.share.Rename(src, path, share.NoReplace)
+	} else {
+		err = c.share.Link(src, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("link %q to %q: %w", src, path, err)
+	}
+	return c.linkInCatalog(d, rec, name, path)
+}
+
+func (c *Cache) linkInCatalog(d lockedDir, rec *catalog.Inode, name, path string) (*catalog.Inode, error) {
+	st, err := c.share.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	dst, err := c.share.Stat(d.path)
+	if err != nil {
+		return nil, err
+	}
+	now := c.nanos()
+	out, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		r.Links = append(r.Links, catalog.Link{Parent: d.rec.Ino, Name: name})
+		r.Nlink = uint32(len(r.Links))
+		r.Ctime = st.Ctime
+		if s := st.Stamp(); s.Ino == r.Stamp.Ino && s.Size == r.Stamp.Size && s.Mtime == r.Stamp.Mtime {
+			r.Stamp = s
+		}
+		if r.Flags&catalog.FlagOrphan != 0 {
+			r.Flags &^= catalog.FlagOrphan
+			r.Stamp, r.DirtySince, r.FinishedAt = st.Stamp(), now, now
+		}
+		if err := tx.PutDirent(catalog.Dirent{Parent: d.rec.Ino, Name: name, Ino: r.Ino, Type: r.Mode & syscall.S_IFMT}); err != nil {
+			return err
+		}
+		if err := c.touchDir(tx, d.rec.Ino, dst, 0); err != nil {
+			return err
+		}
+		return c.enqueueMove(tx, r, path)
+	})
+	if err == nil {
+		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
+	}
+	return out, err
+}

@@ -1,0 +1,455 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"os"
+	"strconv"
+	"syscall"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/layout"
+)
+
+// metaVersion is the user metadata that marks which version of which zone's
+// catalog an object is: so an upload whose answer was lost is recognised.
+const metaVersion = "depotfs-version"
+
+// versionMark is the value of metaVersion for one content generation of ours.
+func (c *Cache) versionMark(gen uint64) string {
+	return strconv.FormatUint(c.cat.Epoch(), 16) + "-" + strconv.FormatUint(gen, 10)
+}
+
+// sending is one version of a file on its way to the depot.
+type sending struct {
+	n     *node
+	rec   *catalog.Inode // as it was when the upload began
+	path  string
+	key   string
+	file  *os.File
+	stamp catalog.Stamp
+	crc   uint64
+	opts  PutOptions
+	bar   *transfer
+}
+
+// sendFile uploads a dirty file, if it may go now.
+func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl layout.Class, path string) error {
+	if err := c.mayGo(rec, cl, path); err != nil {
+		return err
+	}
+	n := c.acquire(rec.Ino)
+	defer c.drop(n)
+	if err := c.withName(rec.Ino, false, func(now *catalog.Inode, p string) error {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		rec, path = now, p
+		return c.load(n, now, p)
+	}); err != nil {
+		return err
+	}
+	if !n.whole.Load() {
+		if err := c.complete(ctx, n); err != nil {
+			return fmt.Errorf("fetch the rest of a file that was written in part: %w", err)
+		}
+	}
+	ctx, stop, err := c.beginUpload(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	rec, err = c.record(rec.Ino)
+	if err != nil {
+		return err
+	}
+	if rec.State != Dirty { // the depot's version, after all (see vanished)
+		return c.moveObjects(ctx, d, rec)
+	}
+	s := &sending{n: n, rec: rec, path: path, file: n.file}
+	if err := c.takeStamp(s, cl); err != nil {
+		return err
+	}
+	s.bar = c.uploads.add(path, s.stamp.Size)
+	defer c.uploads.remove(s.bar)
+	err = c.send(ctx, d, s)
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, errWriter) || errors.Is(cause, errRemoved)) {
+		return cause
+	}
+	return err
+}
+
+// beginUpload makes the upload known to writers, who cancel it.
+func (c *Cache) beginUpload(ctx context.Context, n *node) (context.Context, func(), error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.writers > 0 {
+		return nil, nil, errWriter
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	n.upload = cancel
+	return ctx, func() {
+		n.mu.Lock()
+		n.upload = nil
+		n.mu.Unlock()
+		cancel(nil)
+	}, nil
+}
+
+// cancelUpload stops an upload of a file that loses a name; n.mu is held.
+func (c *Cache) cancelUpload(n *node, rec *catalog.Inode) {
+	if n.upload != nil && len(rec.Links) == 1 {
+		n.upload(errRemoved)
+	}
+}
+
+// takeStamp makes the bytes durable and takes the stamp that the upload stands
+// for. fsync comes first: it write-protects shared mappings, so that a later
+// store through one moves mtime. A file that moved since its last look is given
+// its settle time again.
+func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
+	if err := s.file.Sync(); err != nil && !errors.Is(err, syscall.EROFS) && !errors.Is(err, syscall.EINVAL) {
+		return fmt.Errorf("make %q durable before its upload: %w", s.path, err)
+	}
+	st, err := c.share.StatFile(s.file, true)
+	if err != nil {
+		return err
+	}
+	s.stamp = st.Stamp()
+	old := s.rec.Stamp
+	if old == s.stamp {
+		return nil
+	}
+	now := c.now()
+	touched := old.Size != s.stamp.Size || old.Mtime != s.stamp.Mtime
+	s.rec, err = c.change(s.rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+		setAttrs(r, st)
+		r.Stamp = s.stamp
+		if touched {
+			r.FinishedAt = now.UnixNano()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if _, urgent := c.urgent.Load(s.rec.Ino); touched && !urgent && c.settle(cl) > 0 {
+		c.order.set(s.rec.Ino, s.rec.Links[0].Parent, s.rec.FinishedAt)
+		return laterError{now.Add(c.settle(cl)), "was just written"}
+	}
+	return nil
+}
+
+// send brings one version to the depot and records it.
+func (c *Cache) send(ctx context.Context, d *depot, s *sending) error {
+	var encoded bool
+	s.key, encoded = layout.Key(c.cfg.Prefix, s.path, false)
+	unlock, err := d.keys.lock(ctx, s.key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if s.rec.Flags&catalog.FlagAdopted != 0 {
+		if done, err := c.compareAdopted(ctx, d, s); done || err != nil {
+			return err
+		}
+	}
+	s.opts, err = c.guard(ctx, d, s.key, s.rec)
+	if err != nil {
+		return err
+	}
+	s.opts.Metadata = c.metadata(s.rec, s.path, encoded, s.rec.Gen)
+	if encoded && !layout.PathFits(s.path) {
+		if err := c.putCompanion(ctx, d, s.key, s.path); err != nil {
+			return err
+		}
+	}
+	info, err := c.put(ctx, d, s)
+	if errors.Is(err, ErrChanged) {
+		info, err = c.resolveClash(ctx, d, s)
+	}
+	d.report(err)
+	if err != nil {
+		return err
+	}
+	rec, err := c.committed(s, info)
+	if err != nil {
+		return err
+	}
+	if rec.State != Clean {
+		return errMoving
+	}
+	c.noteClean(rec, s.path)
+	c.log.Info("uploaded", "path", s.path, "key", s.key, "size", s.stamp.Size, "gen", rec.Gen)
+	return c.moveObjects(ctx, d, rec)
+}
+
+// metadata is what the object says of the file besides its bytes.
+func (c *Cache) metadata(rec *catalog.Inode, path string, encoded bool, gen uint64) map[string]string {
+	a := layout.Attrs{Mode: rec.Mode, HasOwner: true, UID: rec.UID, GID: rec.GID, HasMtime: true, Mtime: rec.Mtime}
+	if encoded {
+		a.Path = path
+	}
+	m := layout.Encode(a)
+	m[metaVersion] = c.versionMark(gen)
+	return m
+}
+
+// put sends the bytes, in one request or in parts.
+func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, error) {
+	if s.stamp.Size >= c.cfg.Limits.PartSize {
+		return c.putParts(ctx, d, s)
+	}
+	crc, err := sumCRC(s.file, 0, s.stamp.Size)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return ObjectInfo{}, errMoving
+	}
+	if err != nil {
+		return ObjectInfo{}, fmt.Errorf("read %q: %w", s.path, err)
+	}
+	if err := c.unmoved(s); err != nil {
+		return ObjectInfo{}, err
+	}
+	s.crc = crc
+	s.opts.CRC64, s.opts.HasCRC64 = crc, true
+	up := &catalog.Upload{Ino: s.rec.Ino, Key: s.key, Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
+	if err := c.noteUpload(up); err != nil {
+		return ObjectInfo{}, err
+	}
+	info, err := d.store.Put(ctx, s.key, s.file, s.stamp.Size, s.opts)
+	if err == nil {
+		s.bar.set(s.stamp.Size)
+	}
+	return info, err
+}
+
+// noteUpload records that an object of ours may come to be, before it can.
+func (c *Cache) noteUpload(up *catalog.Upload) error {
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		r, err := inode(tx, up.Ino)
+		if err != nil {
+			return err
+		}
+		if len(r.Links) == 0 {
+			return errRemoved
+		}
+		return tx.PutUpload(up)
+	})
+}
+
+// unmoved compares the stamp again before something becomes visible.
+func (c *Cache) unmoved(s *sending) error {
+	st, err := c.share.StatFile(s.file, true)
+	if err != nil {
+		return err
+	}
+	if st.Stamp() != s.stamp {
+		return errMoving
+	}
+	return nil
+}
+
+// committed records that the depot has the version. The file is clean only if it
+// is still the same and nobody has it open for writing.
+func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
+	s.n.mu.Lock()
+	defer s.n.mu.Unlock()
+	same := s.n.writers == 0 && c.unmoved(s) == nil
+	rec, err := c.change(s.rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if len(r.Links) == 0 {
+			return errRemoved
+		}
+		r.Base = catalog.Version{Gen: s.rec.Gen, Size: s.stamp.Size, CRC64: s.crc, HasCRC: true}
+		r.BaseLimit = s.stamp.Size
+		if err := c.own1(tx, r, catalog.Object{Key: s.key, ETag: info.ETag, VersionID: info.VersionID, Gen: s.rec.Gen}); err != nil {
+			return err
+		}
+		if err := tx.DeleteUpload(r.Ino); err != nil {
+			return err
+		}
+		if same && r.Gen == s.rec.Gen && r.State == Dirty {
+			if err := step(r, evUploaded); err != nil {
+				return err
+			}
+			r.Stamp, r.DirtySince = s.stamp, 0
+			r.Flags &^= catalog.FlagAdopted
+			if r.Mode == s.rec.Mode && r.UID == s.rec.UID && r.GID == s.rec.GID && r.Mtime == s.rec.Mtime {
+				r.Flags &^= catalog.FlagAttrDirty
+			} else {
+				r.Flags |= catalog.FlagAttrDirty
+			}
+		} else if r.Gen == s.rec.Gen {
+			// The next version needs a generation of its own: this one is in the depot.
+			gen, err := c.cat.NextGen()
+			if err != nil {
+				return err
+			}
+			r.Gen = gen
+		}
+		return nil
+	})
+	if errors.Is(err, ErrStale) {
+		return nil, errRemoved
+	}
+	return rec, err
+}
+
+// own1 records one key as holding an object of the inode.
+func (c *Cache) own1(tx *catalog.Tx, r *catalog.Inode, o catalog.Object) error {
+	if err := tx.SetKeyOwner(o.Key, r.Ino); err != nil {
+		return err
+	}
+	if err := tx.DeleteRemoval(o.Key); err != nil {
+		return err
+	}
+	for i := range r.Objects {
+		if r.Objects[i].Key == o.Key {
+			r.Objects[i] = o
+			return nil
+		}
+	}
+	r.Objects = append(r.Objects, o)
+	return nil
+}
+
+// guard says under which condition the key may be written: over our own version,
+// over one that is being removed anyway, or where nothing is. A key that another
+// file still needs is not touched: that file moves first.
+func (c *Cache) guard(ctx context.Context, d *depot, key string, rec *catalog.Inode) (PutOptions, error) {
+	for _, o := range rec.Objects {
+		if o.Key == key {
+			return PutOptions{IfMatch: o.ETag}, nil
+		}
+	}
+	var owner Ino
+	var rm *catalog.Removal
+	if err := c.cat.View(func(tx *catalog.Tx) error {
+		var err error
+		if owner, err = tx.KeyOwner(key); err != nil && !errors.Is(err, catalog.ErrNotFound) {
+			return err
+		}
+		if rm, err = tx.Removal(key); err != nil && !errors.Is(err, catalog.ErrNotFound) {
+			return err
+		}
+		return nil
+	}); err != nil {
+		return PutOptions{}, err
+	}
+	if owner != 0 && owner != rec.Ino {
+		return PutOptions{}, c.makeWay(ctx, d, owner, rec)
+	}
+	if rm == nil {
+		return PutOptions{IfNoneMatch: true}, nil
+	}
+	if rm.ETag != "" {
+		return PutOptions{IfMatch: rm.ETag}, nil
+	}
+	info, err := d.store.Head(ctx, key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return PutOptions{IfNoneMatch: true}, nil
+	case err != nil:
+		return PutOptions{}, err
+	case rm.Version == "" || info.Metadata[metaVersion] == rm.Version:
+		return PutOptions{IfMatch: info.ETag}, nil
+	}
+	return PutOptions{IfNoneMatch: true}, nil // somebody else's: a clash, which is resolved as one
+}
+
+// sendSmall brings a directory's marker or a symlink to the depot.
+func (c *Cache) sendSmall(ctx context.Context, d *depot, rec *catalog.Inode, path string) error {
+	if rec.Ino == catalog.Root {
+		return c.unqueue(rec)
+	}
+	key, encoded := layout.Key(c.cfg.Prefix, path, isDir(rec))
+	unlock, err := d.keys.lock(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !ownsKey(rec, key) || rec.Flags&catalog.FlagAttrDirty != 0 {
+		if err := c.putSmall(ctx, d, rec, path, key, encoded); err != nil {
+			return err
+		}
+	}
+	return c.dropStale(rec.Ino, []string{key})
+}
+
+func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path, key string, encoded bool) error {
+	opts, err := c.guard(ctx, d, key, rec)
+	if err != nil {
+		return err
+	}
+	body := []byte(rec.Target)
+	opts.Metadata = c.metadata(rec, path, encoded, rec.Gen)
+	opts.CRC64, opts.HasCRC64 = crcOf(body), true
+	if encoded && !layout.PathFits(path) {
+		if err := c.putCompanion(ctx, d, key, path); err != nil {
+			return err
+		}
+	}
+	info, err := d.store.Put(ctx, key, bytesAt(body), int64(len(body)), opts)
+	if errors.Is(err, ErrChanged) {
+		// A marker or a link has no bytes to lose: take over what is there.
+		var there ObjectInfo
+		there, err = d.store.Head(ctx, key)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			opts.IfMatch, opts.IfNoneMatch = "", true
+		case err != nil:
+			return err
+		case !isDir(rec) && there.Size != int64(len(body)):
+			if err := c.keepTheirs(ctx, d, key, path, there); err != nil {
+				return err
+			}
+			fallthrough
+		default:
+			opts.IfMatch, opts.IfNoneMatch = there.ETag, false
+		}
+		info, err = d.store.Put(ctx, key, bytesAt(body), int64(len(body)), opts)
+	}
+	d.report(err)
+	if err != nil {
+		return fmt.Errorf("put %s: %w", key, err)
+	}
+	_, err = c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if len(r.Links) == 0 {
+			now := c.nanos()
+			return tx.PutRemoval(&catalog.Removal{Key: key, ETag: info.ETag, Path: path, Since: now, NotBefore: now})
+		}
+		if r.Mode == rec.Mode && r.UID == rec.UID && r.GID == rec.GID && r.Mtime == rec.Mtime || isDir(rec) {
+			r.Flags &^= catalog.FlagAttrDirty
+		}
+		return c.own1(tx, r, catalog.Object{Key: key, ETag: info.ETag, VersionID: info.VersionID, Gen: rec.Gen})
+	})
+	if errors.Is(err, ErrStale) {
+		err = c.cat.Update(func(tx *catalog.Tx) error {
+			now := c.nanos()
+			return tx.PutRemoval(&catalog.Removal{Key: key, ETag: info.ETag, Path: path, Since: now, NotBefore: now})
+		})
+		c.removals.Add(key, c.now())
+	}
+	return err
+}
+
+// putCompanion records a path that is too long for metadata as an object's body.
+func (c *Cache) putCompanion(ctx context.Context, d *depot, key, path string) error {
+	b := []byte(path)
+	_, err := d.store.Put(ctx, layout.PathKey(key), bytesAt(b), int64(len(b)), PutOptions{CRC64: crcOf(b), HasCRC64: true})
+	d.report(err)
+	if err != nil {
+		return fmt.Errorf("record the path of %s: %w", key, err)
+	}
+	return nil
+}
+
+// noSpace notes that the share is full.
+func (c *Cache) noSpace(ino Ino) {
+	rec, err := c.record(ino)
+	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return
+	}
+	c.problems.add("no-space", c.pathText(rec), "the cache directory is full and nothing that was uploaded could be dropped", c.now())
+}

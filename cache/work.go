@@ -1,0 +1,494 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/layout"
+)
+
+// What a worker may find instead of doing its work.
+var (
+	errWriter  = errors.New("open for writing")
+	errRemoved = errors.New("removed or replaced meanwhile")
+	errMoving  = errors.New("changed while it was uploaded")
+	errParked  = errors.New("waits for a file that was finished earlier")
+)
+
+const (
+	// maxQueued bounds the queue in memory; what is beyond it waits in the catalog.
+	maxQueued = 50_000
+	// attrSettle is how long changed attributes of a clean file wait: tools change
+	// several in a row, and each costs a copy of the object onto itself.
+	attrSettle = 30 * time.Second
+	// maxBackoff bounds the wait after failed attempts.
+	maxBackoff = 5 * time.Minute
+	// maxMovingBackoff bounds it for files that keep changing (DESIGN 3).
+	maxMovingBackoff = time.Hour
+)
+
+// settle is the quiet time of a class.
+func (c *Cache) settle(cl layout.Class) time.Duration {
+	if c.cfg.Settle != nil {
+		return *c.cfg.Settle
+	}
+	return cl.Settle
+}
+
+// uploads says whether the depot is to have the file at all.
+func uploads(rec *catalog.Inode, cl layout.Class) bool {
+	return cl.Upload && (isRegular(rec) || isDir(rec) || isSymlink(rec)) && rec.Flags&catalog.FlagOrphan == 0
+}
+
+// enqueue makes an inode wait for the depot, durably with the change that is being
+// recorded; kick must follow.
+func (c *Cache) enqueue(tx *catalog.Tx, rec *catalog.Inode, path string) error {
+	cl := c.rules.Of(path)
+	if !uploads(rec, cl) {
+		return nil
+	}
+	return c.putQueue(tx, rec, c.settle(cl), false)
+}
+
+// enqueueAttrs is enqueue for changed attributes alone.
+func (c *Cache) enqueueAttrs(tx *catalog.Tx, rec *catalog.Inode, path string) error {
+	if !uploads(rec, c.rules.Of(path)) || rec.Ino == catalog.Root || holdsOnlyCopy(rec.State) {
+		return nil
+	}
+	rec.Flags |= catalog.FlagAttrDirty
+	wait := attrSettle
+	if c.cfg.Settle != nil {
+		wait = min(wait, *c.cfg.Settle)
+	}
+	return c.putQueue(tx, rec, wait, false)
+}
+
+// enqueueMove is enqueue after a rename: the objects have to follow. A directory
+// takes everything below it along.
+func (c *Cache) enqueueMove(tx *catalog.Tx, rec *catalog.Inode, path string) error {
+	if holdsOnlyCopy(rec.State) {
+		return c.enqueue(tx, rec, path)
+	}
+	return c.putQueue(tx, rec, 0, isDir(rec))
+}
+
+func (c *Cache) putQueue(tx *catalog.Tx, rec *catalog.Inode, wait time.Duration, subtree bool) error {
+	now := c.nanos()
+	it := &catalog.QueueItem{Ino: rec.Ino, Since: now, NotBefore: now + int64(wait), Subtree: subtree}
+	old, err := tx.QueueItem(rec.Ino)
+	switch {
+	case err == nil:
+		it.Since = old.Since
+		it.Subtree = it.Subtree || old.Subtree
+	case !errors.Is(err, catalog.ErrNotFound):
+		return err
+	}
+	return tx.PutQueue(it)
+}
+
+// kickRec has the workers look at what enqueue recorded.
+func (c *Cache) kickRec(rec *catalog.Inode) { c.kick(rec.Ino) }
+
+func (c *Cache) kick(ino Ino) {
+	if c.depot.Load() == nil {
+		return // loadQueue does it when the store comes on
+	}
+	var it *catalog.QueueItem
+	var rec *catalog.Inode
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		var err error
+		if it, err = tx.QueueItem(ino); err != nil {
+			return err
+		}
+		rec, err = tx.Inode(ino)
+		return err
+	})
+	if err != nil {
+		return
+	}
+	c.schedule(it, rec)
+}
+
+func (c *Cache) schedule(it *catalog.QueueItem, rec *catalog.Inode) {
+	if c.work.Len() >= maxQueued {
+		c.overflow.Store(true)
+		return
+	}
+	if isRegular(rec) && holdsOnlyCopy(rec.State) && len(rec.Links) > 0 {
+		c.order.set(rec.Ino, rec.Links[0].Parent, rec.FinishedAt)
+	}
+	at := time.Unix(0, it.NotBefore)
+	if _, ok := c.urgent.Load(rec.Ino); ok {
+		at = c.now()
+	}
+	c.work.Reschedule(rec.Ino, at)
+}
+
+// loadQueue puts into memory what the catalog says is waiting.
+func (c *Cache) loadQueue() {
+	c.overflow.Store(false)
+	type waiting struct {
+		it  *catalog.QueueItem
+		rec *catalog.Inode
+	}
+	var all []waiting
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		err := tx.EachQueue(func(it *catalog.QueueItem) bool {
+			rec, err := tx.Inode(it.Ino)
+			if err == nil {
+				all = append(all, waiting{it, rec})
+			}
+			return len(all) < maxQueued
+		})
+		if err != nil {
+			return err
+		}
+		return tx.EachRemoval(func(r *catalog.Removal) bool {
+			c.removals.Add(r.Key, time.Unix(0, r.NotBefore))
+			return true
+		})
+	})
+	if err != nil {
+		c.log.Error("read the upload queue", "err", err)
+	}
+	if len(all) == maxQueued {
+		c.overflow.Store(true)
+	}
+	for _, w := range all {
+		c.schedule(w.it, w.rec)
+	}
+}
+
+// workLoop is one worker: it takes an inode that is due and brings the depot up to date with it.
+func (c *Cache) workLoop(ctx context.Context) error {
+	for {
+		ino, err := c.work.Take(ctx)
+		if err != nil {
+			return err
+		}
+		d := c.depot.Load()
+		if d == nil {
+			c.work.Done(ino, time.Time{}) // loadQueue finds it again
+			continue
+		}
+		if err := d.admit(ctx); err != nil {
+			return err
+		}
+		retry := c.attend(ctx, d, ino)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.work.Done(ino, retry)
+		if retry.IsZero() && c.overflow.Load() && c.work.Len() < maxQueued/4 {
+			c.loadQueue()
+		}
+	}
+}
+
+// attend reconciles one inode and returns when to look again; zero: done or parked.
+func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
+	var it *catalog.QueueItem
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		var err error
+		it, err = tx.QueueItem(ino)
+		return err
+	})
+	if err != nil {
+		c.leave(ino)
+		return time.Time{}
+	}
+	rec, err := c.record(ino)
+	if err == nil && len(rec.Links) == 0 {
+		err = ErrStale
+	}
+	var path string
+	if err == nil {
+		path = c.pathText(rec)
+		err = c.reconcile(ctx, d, it, rec, path)
+	}
+	var later laterError
+	switch {
+	case err == nil, errors.Is(err, ErrStale), errors.Is(err, iofs.ErrNotExist):
+		c.leave(ino)
+		for _, kind := range []string{"upload", "busy"} {
+			c.problems.clear(kind, path)
+		}
+		return time.Time{}
+	case errors.Is(err, errParked):
+		return time.Time{}
+	case errors.As(err, &later):
+		c.changed.wake()
+		return later.at
+	case ctx.Err() != nil:
+		return time.Time{}
+	}
+	return c.failed(it, path, err)
+}
+
+// leave takes a file out of the order and lets those go on that waited for it.
+func (c *Cache) leave(ino Ino) {
+	c.urgent.Delete(ino)
+	c.failing.Delete(ino)
+	c.unorder(ino)
+	c.changed.wake()
+}
+
+// unorder takes a file out of the order of its directory.
+func (c *Cache) unorder(ino Ino) {
+	for _, w := range c.order.remove(ino) {
+		c.work.Add(w, c.now())
+	}
+}
+
+// laterError says that there is nothing wrong, only nothing to do yet.
+type laterError struct {
+	at  time.Time
+	why string
+}
+
+func (e laterError) Error() string { return e.why }
+
+// failed records a failed attempt and says when the next one is.
+func (c *Cache) failed(it *catalog.QueueItem, path string, cause error) time.Time {
+	now := c.now()
+	limit := maxBackoff
+	var at time.Time
+	switch {
+	case errors.Is(cause, errWriter), errors.Is(cause, errRemoved), errors.Is(cause, context.Canceled):
+		return now.Add(time.Second)
+	case errors.Is(cause, errMoving):
+		limit = maxMovingBackoff
+		if it.Attempts < 3 {
+			at = now.Add(2 * time.Second)
+		}
+	case errors.Is(cause, ErrUnavailable):
+		at = now.Add(100 * time.Millisecond) // the breaker says when
+	}
+	if at.IsZero() {
+		at = now.Add(backoff(it.Attempts+1, limit))
+	}
+	c.failing.LoadOrStore(it.Ino, now)
+	c.problems.add("upload", path, cause.Error(), now)
+	c.log.Warn("upload", "path", path, "attempts", it.Attempts+1, "next", at, "err", cause)
+	err := c.cat.Update(func(tx *catalog.Tx) error {
+		cur, err := tx.QueueItem(it.Ino)
+		if err != nil {
+			return err
+		}
+		cur.Attempts++
+		cur.LastError = clip(cause.Error(), 500)
+		cur.NotBefore = at.UnixNano()
+		return tx.PutQueue(cur)
+	})
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		c.log.Error("record a failed upload", "path", path, "err", err)
+	}
+	for _, w := range c.order.parkedBehind(it.Ino) {
+		c.work.Add(w, now.Add(c.cfg.Limits.OrderTimeout))
+	}
+	c.changed.wake()
+	return at
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}
+
+// reconcile makes the depot have what rec says: its bytes, under its names, with
+// its attributes.
+func (c *Cache) reconcile(ctx context.Context, d *depot, it *catalog.QueueItem, rec *catalog.Inode, path string) error {
+	if it.Subtree {
+		if err := c.queueSubtree(rec); err != nil {
+			return err
+		}
+	}
+	cl := c.rules.Of(path)
+	if !uploads(rec, cl) {
+		return c.unqueue(rec)
+	}
+	var err error
+	switch {
+	case isRegular(rec) && holdsOnlyCopy(rec.State):
+		err = c.sendFile(ctx, d, rec, cl, path)
+	case isRegular(rec) && rec.Base.Gen == 0:
+		return c.unqueue(rec)
+	case isRegular(rec):
+		err = c.moveObjects(ctx, d, rec)
+	default:
+		err = c.sendSmall(ctx, d, rec, path)
+	}
+	return err
+}
+
+// unqueue forgets a queue item whose inode needs nothing.
+func (c *Cache) unqueue(rec *catalog.Inode) error {
+	return c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteQueue(rec.Ino) })
+}
+
+// queueSubtree has everything below a renamed directory looked at.
+func (c *Cache) queueSubtree(dir *catalog.Inode) error {
+	var subdirs []Ino
+	for cookie := uint64(0); ; {
+		var batch []catalog.Dirent
+		if err := c.cat.View(func(tx *catalog.Tx) error {
+			return tx.ReadDir(dir.Ino, cookie, func(e catalog.Dirent) bool {
+				batch = append(batch, e)
+				return len(batch) < 500
+			})
+		}); err != nil {
+			return err
+		}
+		if len(batch) == 0 {
+			break
+		}
+		cookie = batch[len(batch)-1].Cookie
+		if err := c.cat.Update(func(tx *catalog.Tx) error {
+			for _, e := range batch {
+				rec, err := tx.Inode(e.Ino)
+				if errors.Is(err, catalog.ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				if holdsOnlyCopy(rec.State) {
+					continue // waits anyway, and goes to wherever its name is then
+				}
+				if err := c.putQueue(tx, rec, 0, isDir(rec)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		for _, e := range batch {
+			if e.Type == syscall.S_IFDIR {
+				subdirs = append(subdirs, e.Ino)
+			} else {
+				c.kick(e.Ino)
+			}
+		}
+	}
+	for _, ino := range subdirs {
+		c.kick(ino)
+	}
+	// Done with the children: from here on it is a directory like others.
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		it, err := tx.QueueItem(dir.Ino)
+		if err != nil {
+			return err
+		}
+		it.Subtree = false
+		return tx.PutQueue(it)
+	})
+}
+
+// mayGo says whether a dirty file may be uploaded now: settled, no writer, and
+// nothing of its directory that was finished earlier is still on its way.
+func (c *Cache) mayGo(rec *catalog.Inode, cl layout.Class, path string) error {
+	now := c.now()
+	_, urgent := c.urgent.Load(rec.Ino)
+	if n := c.peek(rec.Ino); n != nil {
+		n.mu.Lock()
+		writers := n.writers
+		n.mu.Unlock()
+		c.drop(n)
+		if writers > 0 {
+			c.unorder(rec.Ino) // not finished: nobody waits for it
+			age := now.Sub(time.Unix(0, rec.DirtySince))
+			if age > c.cfg.Limits.MaxDirtyAge {
+				c.problems.add("busy", path, fmt.Sprintf("open for writing since %v", age.Round(time.Second)), now)
+			}
+			return laterError{now.Add(max(time.Second, c.settle(cl))), "open for writing"}
+		}
+	}
+	c.order.set(rec.Ino, rec.Links[0].Parent, rec.FinishedAt)
+	if due := time.Unix(0, max(rec.FinishedAt, 0)).Add(c.settle(cl)); !urgent && now.Before(due) {
+		return laterError{due, "waits until nobody has changed it for " + c.settle(cl).String()}
+	}
+	return c.mayOvertake(rec, path)
+}
+
+// mayOvertake holds a file back behind those of its directory that were finished
+// before it. One that cannot be uploaded holds others back for OrderTimeout only;
+// a properties file waits for the images it names without limit.
+func (c *Cache) mayOvertake(rec *catalog.Inode, path string) error {
+	name := rec.Links[0].Name
+	if isProperties(name) {
+		for _, named := range c.namedBy(rec, path) {
+			img, err := c.find(rec.Links[0].Parent, named)
+			if err != nil || img.Ino == rec.Ino || !isRegular(img) || !holdsOnlyCopy(img.State) {
+				continue
+			}
+			if c.order.park(rec.Ino, img.Ino) {
+				c.hurry(rec.Ino, img.Ino)
+				return errParked
+			}
+			return laterError{c.now().Add(2 * time.Second), "waits for " + named + ", which it names"}
+		}
+	}
+	for {
+		prev, ok := c.order.before(rec.Ino, func(p Ino) bool { return c.passable(p, name) })
+		if !ok {
+			return nil
+		}
+		if c.order.park(rec.Ino, prev) {
+			c.hurry(rec.Ino, prev)
+			return errParked
+		}
+	}
+}
+
+// hurry passes a flush on to who is in the way of its file.
+func (c *Cache) hurry(ino, first Ino) {
+	if _, ok := c.urgent.Load(ino); !ok {
+		return
+	}
+	if _, had := c.urgent.LoadOrStore(first, struct{}{}); !had {
+		c.work.Add(first, c.now())
+	}
+}
+
+// passable says whether name need not wait for the file p, finished earlier: it
+// has failed for too long, or it is a properties file that itself waits for name.
+func (c *Cache) passable(p Ino, name string) bool {
+	if since, ok := c.failing.Load(p); ok && c.now().Sub(since.(time.Time)) >= c.cfg.Limits.OrderTimeout {
+		return true
+	}
+	rec, err := c.record(p)
+	if err != nil || len(rec.Links) == 0 {
+		return true
+	}
+	if !isProperties(rec.Links[0].Name) {
+		return false
+	}
+	return slices.Contains(c.namedBy(rec, c.pathText(rec)), name)
+}
+
+func isProperties(name string) bool { return strings.HasSuffix(name, ".properties") }
+
+// namedBy reads which files a properties file names.
+func (c *Cache) namedBy(rec *catalog.Inode, path string) []string {
+	if !resident(rec.State) {
+		return nil
+	}
+	b, err := c.share.ReadFile(path, maxProperties)
+	if err != nil {
+		return nil // too large or unreadable: no properties file of CloudStack's
+	}
+	return layout.ParseNamedFiles(b)
+}
+
+// maxProperties bounds what is read of a properties file; real ones have 1 KiB.
+const maxProperties = 1 << 20
