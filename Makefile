@@ -18,6 +18,9 @@ FUZZTIME     ?= 20s
 # Below the time limit that CI puts on a stage, so that a hanging test ends with
 # the stacks of its goroutines and not with a killed job.
 TEST_TIMEOUT ?= 13m
+# Builds the S3 servers where they are missing; outside of TEST_TIMEOUT, because
+# the first time takes minutes.
+tools         = go test -count=1 -timeout 30m -run '^TestBuild$$' ./s3store/s3test
 STORE        := cmd/depotfs-store
 
 verdict  = awk -v skips=$(CURDIR)/.ci/skips -f $(CURDIR)/.ci/verdict.awk
@@ -35,11 +38,13 @@ build: ## build bin/depotfs and bin/depotfs-store
 
 test: build ## run all tests of both modules (as root: installs what they need)
 	@.ci/need test
+	$(tools)
 	go test -count=1 -timeout $(TEST_TIMEOUT) -v ./... 2>&1 | $(verdict)
 	cd $(STORE) && go test -count=1 -timeout $(TEST_TIMEOUT) -v ./... 2>&1 | $(verdict)
 
 race: ## run the tests of cache, fs and s3store under the race detector
 	@.ci/need race
+	$(tools)
 	CGO_ENABLED=1 go test -race -count=1 -timeout $(TEST_TIMEOUT) -v ./cache/... ./fs/... ./s3store/... 2>&1 | $(verdict)
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
