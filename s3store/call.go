@@ -63,6 +63,13 @@ func (c *call) sent() int {
 	return c.attempts
 }
 
+// next starts another request of the same call, such as the next page.
+func (c *call) next() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attempts = 0
+}
+
 func (c *call) answered(resp *http.Response) {
 	now := time.Now()
 	date, err := http.ParseTime(resp.Header.Get("Date"))

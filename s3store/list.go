@@ -21,6 +21,7 @@ func (s *Store) List(ctx context.Context, q cache.ListQuery, page func(cache.Lis
 		EncodingType: types.EncodingTypeUrl,
 	}
 	for {
+		c.next()
 		out, err := s.client.ListObjectsV2(ctx, in)
 		if err != nil {
 			return s.fail(ctx, c, err)
@@ -85,6 +86,7 @@ func (s *Store) listUploads(ctx context.Context, ask, prefix string) ([]cache.Mu
 	in := &s3.ListMultipartUploadsInput{Bucket: s.bucket(), Prefix: orNil(ask), EncodingType: types.EncodingTypeUrl}
 	var infos []cache.MultipartInfo
 	for {
+		c.next()
 		out, err := s.client.ListMultipartUploads(ctx, in)
 		if err != nil {
 			return nil, s.fail(ctx, c, err)

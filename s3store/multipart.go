@@ -165,6 +165,7 @@ func (s *Store) ListParts(ctx context.Context, key, id string) ([]cache.Part, er
 	var parts []cache.Part
 	pages := s3.NewListPartsPaginator(s.client, &s3.ListPartsInput{Bucket: s.bucket(), Key: &key, UploadId: uploadID(id).raw()})
 	for pages.HasMorePages() {
+		c.next()
 		out, err := pages.NextPage(ctx)
 		if err != nil {
 			return nil, s.fail(ctx, c, err)

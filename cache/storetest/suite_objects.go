@@ -149,12 +149,13 @@ func testPutIfMatch(f *fixture) {
 
 func testPutRace(f *fixture) {
 	const writers = 8
+	// All bytes differ: the same bytes would be the same version.
 	race := func(o cache.PutOptions) string {
 		var wg sync.WaitGroup
 		errs := make([]error, writers)
 		for i := range writers {
 			wg.Go(func() {
-				data := []byte(fmt.Sprintf("writer %d", i))
+				data := fmt.Appendf(nil, "writer %d over %q", i, o.IfMatch)
 				_, errs[i] = f.s.Put(f.ctx, f.key("x"), bytes.NewReader(data), int64(len(data)), sum(o, data))
 			})
 		}
@@ -163,9 +164,9 @@ func testPutRace(f *fixture) {
 		for i, err := range errs {
 			switch {
 			case err == nil && winner != "":
-				f.Fatalf("%s and writer %d have won", winner, i)
+				f.Fatalf("%s and writer %d have won; all answers: %v", winner, i, errs)
 			case err == nil:
-				winner = fmt.Sprintf("writer %d", i)
+				winner = fmt.Sprintf("writer %d over %q", i, o.IfMatch)
 			default:
 				f.want(err, cache.ErrChanged)
 			}
