@@ -16,9 +16,10 @@ func badgerOptions(dir string, log *slog.Logger) badger.Options {
 	// that are being flushed. It also bounds a transaction: 15 % of it, 2.4 MiB.
 	o.MemTableSize = 16 << 20
 	o.NumMemtables = 2
-	// Larger tables than Badger's 2 MiB: each costs a file descriptor, a mapping
-	// and a bloom filter for as long as the catalog is open.
-	o.BaseTableSize = 8 << 20
+	// All tables of 2 MiB: a compaction builds ten and more at a time in memory,
+	// and a million inodes are still only 200 of them.
+	o.BaseTableSize = 2 << 20
+	o.TableSizeMultiplier = 1
 	o.NumLevelZeroTables = 4
 	o.NumLevelZeroTablesStall = 8
 	o.NumCompactors = 2 // Badger's minimum

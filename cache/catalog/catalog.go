@@ -26,6 +26,7 @@ const (
 	metaInos   = "inos"    // numbers below are handed out or given up
 	metaSeqs   = "numbers" // the same of cookies, generations and intents
 	metaTick   = "tick"    // counts Syncs: see floor
+	metaTotals = "totals"  // Totals at the last clean stop
 )
 
 // Options are what a Catalog needs from its owner. All fields but Log may be left zero.
@@ -68,8 +69,9 @@ type Catalog struct {
 // errors that a person must see are ErrInUse, ErrNewer and ErrDamaged; after
 // these nothing in dir was changed that a repair would need.
 //
-// All tables are read and verified, which also warms the page cache, and all
-// inodes are counted: about a second per million files on a local disk.
+// All tables are read and verified, which also warms the page cache, and after
+// an unclean stop all inodes are counted: either takes up to a second per
+// million files on a local disk.
 func Open(dir string, o Options) (_ *Catalog, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -81,7 +83,7 @@ func Open(dir string, o Options) (_ *Catalog, err error) {
 		return nil, fmt.Errorf("create catalog: %w", err)
 	}
 	c := &Catalog{dir: dir, o: o, log: o.Log}
-	c.room.dir = dir
+	c.room.dir, c.room.min = dir, minRoom
 	if c.lock, err = lockDir(dir); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", dir, err)
 	}
@@ -176,7 +178,7 @@ func (c *Catalog) openBadger() (err error) {
 	defer guard(&err)
 	db, err := badger.Open(badgerOptions(c.dir, c.log))
 	if err != nil {
-		return damagedf("%v", err)
+		return refused(err)
 	}
 	c.db = db
 	return nil
@@ -219,7 +221,12 @@ func (c *Catalog) load() error {
 				return err
 			}
 		}
-		return checkFloor(c.dir, tick)
+		if f, err := readFloor(c.dir); err != nil {
+			return err
+		} else if tick < f.tick {
+			return damagedf("sync %d was done, but the last one in the log is %d", f.tick, tick)
+		}
+		return nil
 	})
 	if errors.Is(err, ErrNotFound) {
 		return damagedf("%v", err)
@@ -230,6 +237,11 @@ func (c *Catalog) load() error {
 	c.inos.init(c, metaInos, inos, c.o.ReserveInos)
 	c.seqs.init(c, metaSeqs, seqs, nil)
 	c.tally.init()
+	if !c.unclean {
+		if err := c.tally.load(c); !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
 	return c.tally.count(c)
 }
 
@@ -243,7 +255,10 @@ func (c *Catalog) Close() error {
 }
 
 func (c *Catalog) close() error {
-	err := c.Sync(context.Background())
+	err := c.tally.save(c)
+	if serr := c.Sync(context.Background()); err == nil {
+		err = serr
+	}
 	c.closed.Store(true)
 	c.syncer.close()
 	defer c.lock.Close()

@@ -19,8 +19,8 @@ const maxRecord = 512 << 10
 // zigzag, strings and lists behind their length.
 type encoder struct{ buf []byte }
 
-func newEncoder(size int) *encoder {
-	return &encoder{buf: append(make([]byte, 0, size), recordVersion)}
+func newEncoder(size int) encoder {
+	return encoder{buf: append(make([]byte, 0, size), recordVersion)}
 }
 
 func (e *encoder) uint(v uint64) { e.buf = binary.AppendUvarint(e.buf, v) }

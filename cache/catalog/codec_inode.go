@@ -10,7 +10,7 @@ func encodeInode(n *Inode) []byte {
 	for _, o := range n.Objects {
 		size += len(o.Key) + len(o.ETag) + len(o.VersionID) + 16
 	}
-	e := encoder{buf: append(make([]byte, 0, size), recordVersion)}
+	e := newEncoder(size)
 	e.uint(uint64(n.Mode))
 	e.byte(byte(n.State))
 	e.int(n.Size)

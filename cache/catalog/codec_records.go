@@ -61,12 +61,13 @@ func encodeRemoval(r *Removal) []byte {
 	e.uint(uint64(r.Attempts))
 	e.string(r.LastError)
 	e.string(r.Version)
+	e.string(r.UploadID)
 	return e.buf
 }
 
 func decodeRemoval(key string, buf []byte) (*Removal, error) {
 	d := newDecoder(buf)
-	r := &Removal{Key: key, ETag: d.string(), Path: d.string(), Since: d.int(), NotBefore: d.int(), Attempts: d.uint32(), LastError: d.string(), Version: d.string()}
+	r := &Removal{Key: key, ETag: d.string(), Path: d.string(), Since: d.int(), NotBefore: d.int(), Attempts: d.uint32(), LastError: d.string(), Version: d.string(), UploadID: d.string()}
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -28,7 +28,7 @@ var codecs = []codec{
 	{"queue item", func(b []byte) (any, error) { return decodeQueueItem(1, b) }, func(v any) []byte { return encodeQueueItem(v.(*QueueItem)) },
 		&QueueItem{Ino: 1, Subtree: true, NotBefore: 2, Since: 3, Attempts: 4, LastError: "e"}},
 	{"removal", func(b []byte) (any, error) { return decodeRemoval("k", b) }, func(v any) []byte { return encodeRemoval(v.(*Removal)) },
-		&Removal{Key: "k", ETag: "e", Path: "p", Since: 1, NotBefore: 2, Attempts: 3, LastError: "l", Version: "v"}},
+		&Removal{Key: "k", ETag: "e", Path: "p", Since: 1, NotBefore: 2, Attempts: 3, LastError: "l", Version: "v", UploadID: "u"}},
 	{"upload", func(b []byte) (any, error) { return decodeUpload(1, b) }, func(v any) []byte { return encodeUpload(v.(*Upload)) },
 		&Upload{Ino: 1, Key: "k", UploadID: "u", PartSize: 2, Size: 3, Gen: 4, Stamp: Stamp{Ino: 5, Size: 6, Mtime: 7, Ctime: 8}, Created: 9}},
 	{"part", func(b []byte) (any, error) { return decodePart(1, b) }, func(v any) []byte { return encodePart(v.(UploadPart)) },
@@ -39,6 +39,8 @@ var codecs = []codec{
 		Extents{[]Range{{0, 1}, {2, 3}, {math.MaxInt64 - 1, math.MaxInt64}}, []Range{{2, 3}}}},
 	{"bytes", func(b []byte) (any, error) { return decodeBytes(b) }, func(v any) []byte { return encodeBytes(v.([]byte)) },
 		[]byte("v\x00")},
+	{"totals", func(b []byte) (any, error) { return decodeTotals(b) }, func(v any) []byte { return encodeTotals(v.(Totals)) },
+		Totals{1, 2, 3, map[State]int64{4: 5}, map[State]int64{4: -6}}},
 	{"number", func(b []byte) (any, error) { return decodeNumber(b) }, func(v any) []byte { return encodeNumber(v.(uint64)) },
 		uint64(math.MaxUint64)},
 }

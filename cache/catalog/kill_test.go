@@ -62,12 +62,12 @@ func commitForever(dir string) error {
 
 // TestKilled kills a process again and again in the midst of committing.
 func TestKilled(t *testing.T) {
-	const kills = 6
+	const kills = 4
 	dir := t.TempDir()
 	known := map[catalog.Ino]bool{}
 	for round := range kills {
 		// Twice: the second child recovers what the first one left, and is killed over it.
-		for _, ino := range append(killAfter(t, dir, 200+1200*round), killAfter(t, dir, 50)...) {
+		for _, ino := range append(killAfter(t, dir, 100+1000*round), killAfter(t, dir, 50)...) {
 			if known[ino] {
 				t.Fatalf("number %d was handed out again", ino)
 			}

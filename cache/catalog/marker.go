@@ -16,7 +16,7 @@ import (
 const (
 	// markerName is a small text file beside Badger's: what Badger itself cannot know.
 	markerName = "catalog.json"
-	// floorName holds the number of the last tick that was made durable.
+	// floorName holds the floor.
 	floorName = "catalog.floor"
 )
 

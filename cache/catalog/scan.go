@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"runtime/debug"
 
 	badger "github.com/dgraph-io/badger/v4"
 )
@@ -68,7 +69,7 @@ func (tx *Tx) scan(prefix, from []byte, fn func(key, val []byte) (bool, error)) 
 // fill adds at most size records to b.
 func (tx *Tx) fill(b *batch, prefix, from []byte, size int) (err error) {
 	defer guard(&err)
-	defer faults()()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
 	for it.Seek(from); it.Valid() && b.len() < size; it.Next() {

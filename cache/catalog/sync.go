@@ -2,10 +2,8 @@ package catalog
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	badger "github.com/dgraph-io/badger/v4"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,14 +25,15 @@ type syncer struct {
 	next *round // the round that new callers join; guarded by mu
 
 	// The rest belongs to the holder of the token.
-	c      *Catalog
-	disk   disk
-	dir    *os.File
-	floor  *os.File
-	tick   uint64   // the last one committed
-	synced uint64   // commits that are durable
-	names  []string // data files when the directory was last synced
-	failed error    // a sync that failed is never tried again
+	c        *Catalog
+	disk     disk
+	dir      *os.File
+	floor    *os.File // see type floor
+	tick     uint64   // the last one committed
+	synced   uint64   // commits that are durable
+	names    []string // data files when the directory was last synced
+	manifest prefix   // of MANIFEST at that time
+	failed   error    // a sync that failed is never tried again
 }
 
 // round is one sync that any number of callers wait for.
@@ -128,8 +128,8 @@ func (s *syncer) sync() error {
 }
 
 // syncOnce commits a tick, makes it and all before it durable, and then writes
-// its number to the floor file, so that a later Open can tell when the log was
-// cut below it.
+// its number to the floor file, so that a later Open can tell when a log or
+// MANIFEST was cut below it.
 func (s *syncer) syncOnce() error {
 	s.tick++
 	if err := s.commitTick(); err != nil {
@@ -153,9 +153,23 @@ func (s *syncer) syncOnce() error {
 		if err := s.disk.syncDir(s.dir); err != nil {
 			return err
 		}
+		if s.manifest, err = s.syncManifest(); err != nil {
+			return err
+		}
 		s.names = names
 	}
-	return writeFloor(s.floor, s.tick)
+	return floor{s.tick, s.manifest}.write(s.floor)
+}
+
+// syncManifest describes MANIFEST, which changes whenever tables come or go.
+// Badger syncs it too, but perhaps after we have read it.
+func (s *syncer) syncManifest() (prefix, error) {
+	path := filepath.Join(s.c.dir, badger.ManifestFilename)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return prefix{}, err
+	}
+	return prefixOf(b), fdatasync(path)
 }
 
 func (s *syncer) commitTick() (err error) {
@@ -181,34 +195,6 @@ func fdatasync(path string) error {
 	defer f.Close()
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return fmt.Errorf("fdatasync %s: %w", path, err)
-	}
-	return nil
-}
-
-// The floor file is 12 bytes: tick, CRC-32C of it. It is not synced itself: an
-// older one is a weaker witness, not a false one, and a torn one is none.
-
-func writeFloor(f *os.File, tick uint64) error {
-	b := binary.BigEndian.AppendUint64(nil, tick)
-	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	_, err := f.WriteAt(b, 0)
-	return err
-}
-
-// checkFloor compares the last tick that was made durable with the one that is in the catalog.
-func checkFloor(dir string, have uint64) error {
-	b, err := os.ReadFile(filepath.Join(dir, floorName))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if len(b) != 12 || crc32.Checksum(b[:8], castagnoli) != binary.BigEndian.Uint32(b[8:]) {
-		return nil
-	}
-	if floor := binary.BigEndian.Uint64(b); have < floor {
-		return damagedf("sync %d was done, but the last one in the log is %d", floor, have)
 	}
 	return nil
 }

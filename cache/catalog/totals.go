@@ -9,7 +9,7 @@ import (
 // Totals are sums over all inodes, kept in memory: asking costs nothing.
 type Totals struct {
 	Files, Dirs, Others int64           // regular files, directories, anything else
-	ByState             map[State]int64 // regular files in a State
+	ByState             map[State]int64 // regular files in a State; one that was never seen is missing
 	BytesByState        map[State]int64 // the sum of their Sizes
 }
 
@@ -26,7 +26,7 @@ type delta struct {
 	n int64 // +1 or -1
 }
 
-// tally is counted once at Open and then follows every commit.
+// tally is what Close left, or counted at Open, and then follows every commit.
 type tally struct {
 	mu sync.Mutex
 	t  Totals // guarded by mu
@@ -36,7 +36,25 @@ func (t *tally) init() {
 	t.t = Totals{ByState: make(map[State]int64), BytesByState: make(map[State]int64)}
 }
 
-// count scans all inodes.
+// save stores the totals: the last change before a clean stop.
+func (t *tally) save(c *Catalog) error {
+	// Not Update: a disk that is nearly full has room for this one.
+	return c.try(func(tx *Tx) error { return tx.set(nameKey(kindMeta, metaTotals), encodeTotals(c.Totals())) })
+}
+
+// load takes what save stored, which is only right after a clean stop.
+func (t *tally) load(c *Catalog) error {
+	return c.View(func(tx *Tx) error {
+		v, err := tx.get(nameKey(kindMeta, metaTotals))
+		if err != nil {
+			return fmt.Errorf("record %s: %w", metaTotals, err)
+		}
+		t.t, err = decodeTotals(v)
+		return err
+	})
+}
+
+// count scans all inodes, which takes a second per million and maps all tables.
 func (t *tally) count(c *Catalog) error {
 	return c.View(func(tx *Tx) error {
 		return tx.scan([]byte{kindInode}, nil, func(key, val []byte) (bool, error) {
@@ -48,6 +66,30 @@ func (t *tally) count(c *Catalog) error {
 			return true, nil
 		})
 	})
+}
+
+func encodeTotals(t Totals) []byte {
+	e := newEncoder(64)
+	e.int(t.Files)
+	e.int(t.Dirs)
+	e.int(t.Others)
+	e.uint(uint64(len(t.ByState)))
+	for state, n := range t.ByState {
+		e.byte(byte(state))
+		e.int(n)
+		e.int(t.BytesByState[state])
+	}
+	return e.buf
+}
+
+func decodeTotals(buf []byte) (Totals, error) {
+	d := newDecoder(buf)
+	t := Totals{Files: d.int(), Dirs: d.int(), Others: d.int(), ByState: make(map[State]int64), BytesByState: make(map[State]int64)}
+	for range d.count(3) {
+		state := State(d.byte())
+		t.ByState[state], t.BytesByState[state] = d.int(), d.int()
+	}
+	return t, d.err
 }
 
 func (t *tally) apply(ds []delta) {

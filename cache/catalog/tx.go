@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
@@ -89,7 +90,7 @@ func (c *Catalog) View(fn func(*Tx) error) error {
 // get returns a value that stays valid until the transaction ends, or ErrNotFound.
 func (tx *Tx) get(key []byte) (val []byte, err error) {
 	defer guard(&err)
-	defer faults()()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	item, err := tx.txn.Get(key)
 	if err == badger.ErrKeyNotFound {
 		return nil, ErrNotFound

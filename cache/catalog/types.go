@@ -112,6 +112,7 @@ type Removal struct {
 	NotBefore int64  // ns
 	Attempts  uint32
 	LastError string
+	UploadID  string // a multipart upload of the key that is to be aborted too; "" = none
 	Version   string // delete only what carries this version mark in its metadata; "" = see ETag
 }
 

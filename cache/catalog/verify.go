@@ -29,6 +29,17 @@ func verify(dir string, m marker) error {
 	if err != nil {
 		return err
 	}
+	f, err := readFloor(dir)
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, badger.ManifestFilename))
+	if err != nil {
+		return err
+	}
+	if !f.manifest.begins(b) {
+		return damagedf("%s was cut or changed", badger.ManifestFilename)
+	}
 	var buf []byte
 	for _, id := range ids {
 		name := table.IDToFilename(id)

@@ -2,12 +2,15 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -47,21 +50,14 @@ type wal struct {
 // is damage. After a power cut it is what was never synced; logs behind a hole
 // are removed then, so that no change survives which was built on a lost one.
 func repairLogs(dir string, sameBoot bool) error {
-	names, err := dataFiles(dir) // sorted, and their numbers have five digits
+	logs, err := logFiles(dir)
 	if err != nil {
 		return err
 	}
 	var before uint64 // last version of the log before
 	var buf []byte
 	lost := false
-	for _, name := range names {
-		number, isLog := strings.CutSuffix(name, ".mem")
-		if !isLog {
-			continue
-		}
-		if _, err := strconv.ParseUint(number, 10, 32); err != nil {
-			return damagedf("%s is no name of a log", name)
-		}
+	for _, name := range logs {
 		path := filepath.Join(dir, name)
 		if buf, err = readInto(buf, path); err != nil {
 			return fmt.Errorf("read log: %w", err)
@@ -89,6 +85,23 @@ func repairLogs(dir string, sameBoot bool) error {
 		}
 	}
 	return nil
+}
+
+// logFiles lists the names of the logs, the oldest first.
+func logFiles(dir string) ([]string, error) {
+	names, err := dataFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	numbers := make(map[string]uint64)
+	for _, name := range names {
+		if number, isLog := strings.CutSuffix(name, ".mem"); isLog {
+			if numbers[name], err = strconv.ParseUint(number, 10, 32); err != nil {
+				return nil, damagedf("%s is no name of a log", name)
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(numbers), func(a, b string) int { return cmp.Compare(numbers[a], numbers[b]) }), nil
 }
 
 // readLog walks the entries of a log.
