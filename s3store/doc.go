@@ -29,6 +29,12 @@
 // an unconditional PUT, Complete or DELETE. A guarded copy becomes a multipart
 // copy with a guarded completion where the store guards those.
 //
+// # A HEAD that is refused
+//
+// The answer to a HEAD has no body and so no reason: 404 may be said of the
+// object, of the bucket, or by versitygw of an unknown access key. The reason is
+// asked for by a GET of one byte.
+//
 // # An answer that was lost
 //
 // When a guarded write was retried inside and the retry finds the condition

@@ -59,6 +59,7 @@ var meaningOf = map[string]error{
 	"RequestTimeTooSkewed":         cache.ErrDenied,
 	"SignatureDoesNotMatch":        cache.ErrDenied,
 	"TokenRefreshRequired":         cache.ErrDenied,
+	"XAdminUserNotFound":           cache.ErrDenied, // versitygw, for an unknown access key, with status 404
 
 	"BadDigest":                          cache.ErrChecksum,
 	"ContentSHA256Mismatch":              cache.ErrChecksum,
@@ -168,7 +169,7 @@ func (s *Store) explain(code, message string, status int) string {
 	switch code {
 	case "NoSuchBucket":
 		return fmt.Sprintf("bucket %q does not exist at %s", s.cfg.Bucket, where)
-	case "InvalidAccessKeyId":
+	case "InvalidAccessKeyId", "XAdminUserNotFound":
 		return fmt.Sprintf("%s does not know the access key: check s3.access-key (%s)", where, told)
 	case "SignatureDoesNotMatch":
 		return fmt.Sprintf("%s finds the signature wrong: check s3.secret-key (%s)", where, told)

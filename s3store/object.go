@@ -26,7 +26,7 @@ func (s *Store) head(ctx context.Context, key string) (info cache.ObjectInfo, co
 	}
 	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket(), Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 	if err != nil {
-		return cache.ObjectInfo{}, "", s.fail(ctx, c, err)
+		return cache.ObjectInfo{}, "", s.why(ctx, key, s.fail(ctx, c, err))
 	}
 	info = cache.ObjectInfo{
 		Key: key, Size: aws.ToInt64(out.ContentLength), ETag: unquoted(out.ETag), VersionID: version(out.VersionId),
@@ -34,6 +34,26 @@ func (s *Store) head(ctx context.Context, key string) (info cache.ObjectInfo, co
 	}
 	info.CRC64, info.HasCRC64 = decodeCRC(out.ChecksumCRC64NVME, out.ChecksumType)
 	return info, aws.ToString(out.ContentType), nil
+}
+
+// why finds the reason of a HEAD's refusal, whose answer cannot have one in its
+// body, by a GET. It matters most for 404: that may also be said of the bucket,
+// and versitygw says it to an access key that it does not know.
+func (s *Store) why(ctx context.Context, key string, err error) error {
+	if err == nil || ctx.Err() != nil || errors.Is(err, cache.ErrUnavailable) {
+		return err
+	}
+	ctx, c := newCall(ctx, kindGet, key)
+	out, getErr := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: s.bucket(), Key: &key, Range: aws.String("bytes=0-0")})
+	if getErr == nil {
+		out.Body.Close()
+		return err // it is there only now
+	}
+	getErr = s.fail(ctx, c, getErr)
+	if errors.Is(getErr, cache.ErrRejected) && !errors.Is(err, cache.ErrRejected) {
+		return err // such as 416: an empty object
+	}
+	return getErr
 }
 
 // Get implements cache.Store. An offset at or beyond the end of an object that

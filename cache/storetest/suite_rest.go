@@ -70,7 +70,8 @@ func testUsage(f *fixture) {
 	before := f.s.Usage()
 	f.put("x", random(17, 1000))
 	f.get("x", 100, 50, "")
-	f.absent("y")
+	_, err := f.s.Head(f.ctx, f.key("x"))
+	f.must(err)
 	after := f.s.Usage()
 	if n := after.BytesSent - before.BytesSent; n != 1000 {
 		f.Errorf("%d bytes counted as sent, want 1000", n)
