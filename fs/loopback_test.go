@@ -1,0 +1,519 @@
+package fs
+
+import (
+	"context"
+	"io"
+	iofs "io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"depotfs/cache"
+)
+
+// loopback is a heart for tests: names in memory, bytes in one file per inode. Its
+// files can be made to look as if they were not here.
+type loopback struct {
+	dir string
+
+	mu    sync.Mutex // guards below; held for moments
+	nodes map[cache.Ino]*lnode
+	last  cache.Ino
+	calls map[string]int
+
+	epoch   uint64
+	absent  bool                                           // new opens find their file not resident
+	waiting func(ctx context.Context, ino cache.Ino) error // called before a read of what is absent
+	onAttr  func(ino cache.Ino)                            // called in Attr, without locks
+	cookies uint64
+}
+
+type lnode struct {
+	attr    cache.Attr
+	parent  cache.Ino
+	entries []cache.DirEntry // in order of cookies
+	target  string
+	xattrs  map[string][]byte
+	file    *os.File
+	handles int
+}
+
+func newLoopback(t testing.TB) *loopback {
+	t.Helper()
+	l := &loopback{dir: t.TempDir(), nodes: map[cache.Ino]*lnode{}, last: 100, calls: map[string]int{}, epoch: 0xfeed, cookies: 2}
+	now := time.Now().UnixNano()
+	l.nodes[1] = &lnode{parent: 1, attr: cache.Attr{Ino: 1, Mode: syscall.S_IFDIR | 0o777, Nlink: 2, Atime: now, Mtime: now, Ctime: now}}
+	t.Cleanup(func() {
+		for _, n := range l.nodes {
+			if n.file != nil {
+				n.file.Close()
+			}
+		}
+	})
+	return l
+}
+
+// lock counts a call and takes the lock.
+func (l *loopback) lock(op string) func() {
+	l.mu.Lock()
+	l.calls[op]++
+	return l.mu.Unlock
+}
+
+func (l *loopback) count(op string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.calls[op]
+}
+
+// file is the backing file of an inode.
+func (l *loopback) file(ino cache.Ino) *os.File {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nodes[ino].file
+}
+
+func (l *loopback) Epoch() uint64 { return l.epoch }
+
+func (l *loopback) node(ino cache.Ino) (*lnode, error) {
+	if n := l.nodes[ino]; n != nil {
+		return n, nil
+	}
+	return nil, cache.ErrStale
+}
+
+func (l *loopback) attrLocked(n *lnode) cache.Attr {
+	a := n.attr
+	if n.file == nil {
+		return a
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(n.file.Fd()), &st); err != nil {
+		panic(err)
+	}
+	a.Size, a.Blocks = st.Size, st.Blocks
+	a.Atime, a.Mtime, a.Ctime = st.Atim.Nano(), st.Mtim.Nano(), max(a.Ctime, st.Ctim.Nano())
+	return a
+}
+
+func (l *loopback) find(parent cache.Ino, name string) (*lnode, int, error) {
+	dir, err := l.node(parent)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(name) > 255 {
+		return nil, 0, syscall.ENAMETOOLONG
+	}
+	i := slices.IndexFunc(dir.entries, func(e cache.DirEntry) bool { return e.Name == name })
+	if i < 0 {
+		return dir, -1, iofs.ErrNotExist
+	}
+	return dir, i, nil
+}
+
+func (l *loopback) Lookup(_ context.Context, parent cache.Ino, name string) (cache.Attr, error) {
+	defer l.lock("lookup")()
+	dir, i, err := l.find(parent, name)
+	if err != nil {
+		return cache.Attr{}, err
+	}
+	return l.attrLocked(l.nodes[dir.entries[i].Ino]), nil
+}
+
+func (l *loopback) Attr(_ context.Context, ino cache.Ino) (cache.Attr, error) {
+	l.mu.Lock()
+	hook := l.onAttr
+	l.mu.Unlock()
+	if hook != nil {
+		hook(ino)
+	}
+	defer l.lock("attr")()
+	n, err := l.node(ino)
+	if err != nil {
+		return cache.Attr{}, err
+	}
+	return l.attrLocked(n), nil
+}
+
+func (l *loopback) Parent(_ context.Context, ino cache.Ino) (cache.Attr, error) {
+	defer l.lock("parent")()
+	n, err := l.node(ino)
+	if err != nil {
+		return cache.Attr{}, err
+	}
+	return l.attrLocked(l.nodes[n.parent]), nil
+}
+
+func (l *loopback) SetAttr(_ context.Context, ino cache.Ino, h Handle, s cache.SetAttr) (cache.Attr, error) {
+	defer l.lock("setattr")()
+	n, err := l.node(ino)
+	if err != nil {
+		return cache.Attr{}, err
+	}
+	now := time.Now().UnixNano()
+	if s.Valid&cache.SetMode != 0 {
+		n.attr.Mode = n.attr.Mode&syscall.S_IFMT | s.Mode
+	}
+	if s.Valid&cache.SetUID != 0 {
+		n.attr.UID = s.UID
+	}
+	if s.Valid&cache.SetGID != 0 {
+		n.attr.GID = s.GID
+	}
+	if s.Valid&cache.SetSize != 0 {
+		if err := n.file.Truncate(s.Size); err != nil {
+			return cache.Attr{}, err
+		}
+	}
+	if s.Valid&(cache.SetAtime|cache.SetMtime) != 0 {
+		a := l.attrLocked(n)
+		pick := func(set, setNow cache.SetValid, at, old int64) int64 {
+			switch {
+			case s.Valid&setNow != 0:
+				return now
+			case s.Valid&set != 0:
+				return at
+			}
+			return old
+		}
+		atime := pick(cache.SetAtime, cache.SetAtimeNow, s.Atime, a.Atime)
+		mtime := pick(cache.SetMtime, cache.SetMtimeNow, s.Mtime, a.Mtime)
+		n.attr.Atime, n.attr.Mtime = atime, mtime
+		if n.file != nil {
+			if err := os.Chtimes(n.file.Name(), time.Unix(0, atime), time.Unix(0, mtime)); err != nil {
+				return cache.Attr{}, err
+			}
+		}
+	}
+	n.attr.Ctime = now
+	return l.attrLocked(n), nil
+}
+
+func (l *loopback) OpenDir(_ context.Context, ino cache.Ino) error {
+	defer l.lock("opendir")()
+	_, err := l.node(ino)
+	return err
+}
+
+func (l *loopback) ReadDir(_ context.Context, ino cache.Ino, cookie uint64, fn func(cache.DirEntry) bool) error {
+	defer l.lock("readdir")()
+	n, err := l.node(ino)
+	if err != nil {
+		return err
+	}
+	for _, e := range n.entries {
+		if e.Cookie > cookie && !fn(e) {
+			break
+		}
+	}
+	return nil
+}
+
+func (l *loopback) SyncDir(context.Context, cache.Ino) error { defer l.lock("syncdir")(); return nil }
+
+// make makes an inode and, if name is not empty, its name.
+func (l *loopback) make(who cache.Owner, parent cache.Ino, name string, mode uint32) (*lnode, error) {
+	now := time.Now().UnixNano()
+	l.last++
+	n := &lnode{parent: parent, xattrs: map[string][]byte{}, attr: cache.Attr{Ino: l.last, Mode: mode, UID: who.UID, GID: who.GID,
+		Atime: now, Mtime: now, Ctime: now}}
+	if mode&syscall.S_IFMT == syscall.S_IFREG {
+		f, err := os.OpenFile(filepath.Join(l.dir, strconv.Itoa(int(l.last))), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		n.file = f
+	}
+	if name != "" {
+		if err := l.addName(parent, name, n); err != nil {
+			return nil, err
+		}
+	}
+	l.nodes[l.last] = n
+	return n, nil
+}
+
+func (l *loopback) addName(parent cache.Ino, name string, n *lnode) error {
+	dir, i, err := l.find(parent, name)
+	if i >= 0 && err == nil {
+		return syscall.EEXIST
+	}
+	if dir == nil {
+		return err
+	}
+	if len(name) > 255 {
+		return syscall.ENAMETOOLONG
+	}
+	l.cookies++
+	dir.entries = append(dir.entries, cache.DirEntry{Name: name, Ino: n.attr.Ino, Type: n.attr.Mode & syscall.S_IFMT, Cookie: l.cookies})
+	n.attr.Nlink++
+	n.parent = parent
+	if n.attr.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+		n.attr.Nlink = 2
+		dir.attr.Nlink++
+	}
+	dir.attr.Mtime = time.Now().UnixNano()
+	dir.attr.Ctime = dir.attr.Mtime
+	return nil
+}
+
+func (l *loopback) dropName(dir *lnode, i int) {
+	n := l.nodes[dir.entries[i].Ino]
+	dir.entries = slices.Delete(dir.entries, i, i+1)
+	now := time.Now().UnixNano()
+	dir.attr.Mtime, dir.attr.Ctime, n.attr.Ctime = now, now, now
+	n.attr.Nlink--
+	if n.attr.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+		n.attr.Nlink = 0
+		dir.attr.Nlink--
+	}
+}
+
+func (l *loopback) made(n *lnode, err error) (cache.Attr, error) {
+	if err != nil {
+		return cache.Attr{}, err
+	}
+	return l.attrLocked(n), nil
+}
+
+func (l *loopback) Create(_ context.Context, who cache.Owner, parent cache.Ino, name string, mode uint32, flags int) (cache.Attr, Handle, error) {
+	defer l.lock("create")()
+	n, err := l.make(who, parent, name, syscall.S_IFREG|mode&07777)
+	if err != nil {
+		return cache.Attr{}, nil, err
+	}
+	n.handles++
+	return l.attrLocked(n), &lhandle{l: l, n: n, resident: true}, nil
+}
+
+func (l *loopback) Tmpfile(_ context.Context, who cache.Owner, parent cache.Ino, mode uint32, flags int) (cache.Attr, Handle, error) {
+	return l.Create(context.Background(), who, parent, "", mode, flags)
+}
+
+func (l *loopback) Open(_ context.Context, ino cache.Ino, flags int) (Handle, error) {
+	defer l.lock("open")()
+	n, err := l.node(ino)
+	if err != nil {
+		return nil, err
+	}
+	if flags&syscall.O_TRUNC != 0 {
+		if err := n.file.Truncate(0); err != nil {
+			return nil, err
+		}
+	}
+	n.handles++
+	return &lhandle{l: l, n: n, resident: !l.absent}, nil
+}
+
+func (l *loopback) Mknod(_ context.Context, who cache.Owner, parent cache.Ino, name string, mode, rdev uint32) (cache.Attr, error) {
+	defer l.lock("mknod")()
+	if t := mode & syscall.S_IFMT; t == syscall.S_IFBLK || t == syscall.S_IFCHR {
+		return cache.Attr{}, syscall.EPERM
+	}
+	return l.made(l.make(who, parent, name, mode))
+}
+
+func (l *loopback) Mkdir(_ context.Context, who cache.Owner, parent cache.Ino, name string, mode uint32) (cache.Attr, error) {
+	defer l.lock("mkdir")()
+	return l.made(l.make(who, parent, name, syscall.S_IFDIR|mode&07777))
+}
+
+func (l *loopback) Symlink(_ context.Context, who cache.Owner, parent cache.Ino, name, target string) (cache.Attr, error) {
+	defer l.lock("symlink")()
+	n, err := l.make(who, parent, name, syscall.S_IFLNK|0o777)
+	if err == nil {
+		n.target, n.attr.Size = target, int64(len(target))
+	}
+	return l.made(n, err)
+}
+
+func (l *loopback) Readlink(_ context.Context, ino cache.Ino) (string, error) {
+	defer l.lock("readlink")()
+	n, err := l.node(ino)
+	if err != nil {
+		return "", err
+	}
+	return n.target, nil
+}
+
+func (l *loopback) Link(_ context.Context, ino, parent cache.Ino, name string) (cache.Attr, error) {
+	defer l.lock("link")()
+	n, err := l.node(ino)
+	if err == nil {
+		err = l.addName(parent, name, n)
+	}
+	return l.made(n, err)
+}
+
+func (l *loopback) Unlink(_ context.Context, parent cache.Ino, name string) error {
+	defer l.lock("unlink")()
+	dir, i, err := l.find(parent, name)
+	if err == nil {
+		l.dropName(dir, i)
+	}
+	return err
+}
+
+func (l *loopback) Rmdir(_ context.Context, parent cache.Ino, name string) error {
+	defer l.lock("rmdir")()
+	dir, i, err := l.find(parent, name)
+	if err != nil {
+		return err
+	}
+	if len(l.nodes[dir.entries[i].Ino].entries) > 0 {
+		return syscall.ENOTEMPTY
+	}
+	l.dropName(dir, i)
+	return nil
+}
+
+func (l *loopback) Rename(_ context.Context, oldParent cache.Ino, oldName string, newParent cache.Ino, newName string, flags cache.RenameFlags) error {
+	defer l.lock("rename")()
+	from, i, err := l.find(oldParent, oldName)
+	if err != nil {
+		return err
+	}
+	to, j, err := l.find(newParent, newName)
+	switch {
+	case err != nil && j >= 0:
+		return err
+	case j >= 0 && flags&cache.RenameNoReplace != 0:
+		return syscall.EEXIST
+	case j < 0 && flags&cache.RenameExchange != 0:
+		return syscall.ENOENT
+	case flags&cache.RenameExchange != 0:
+		a, b := &from.entries[i], &to.entries[j]
+		a.Ino, b.Ino, a.Type, b.Type = b.Ino, a.Ino, b.Type, a.Type
+		l.nodes[a.Ino].parent, l.nodes[b.Ino].parent = oldParent, newParent
+		return nil
+	}
+	n := l.nodes[from.entries[i].Ino]
+	if j >= 0 {
+		if len(l.nodes[to.entries[j].Ino].entries) > 0 {
+			return syscall.ENOTEMPTY
+		}
+		l.dropName(to, j)
+		from, i, _ = l.find(oldParent, oldName)
+	}
+	l.dropName(from, i)
+	return l.addName(newParent, newName, n)
+}
+
+func (l *loopback) GetXattr(_ context.Context, ino cache.Ino, name string) ([]byte, error) {
+	defer l.lock("getxattr")()
+	n, err := l.node(ino)
+	if err != nil {
+		return nil, err
+	}
+	v, ok := n.xattrs[name]
+	if !ok {
+		return nil, syscall.ENODATA
+	}
+	return v, nil
+}
+
+func (l *loopback) SetXattr(_ context.Context, ino cache.Ino, name string, value []byte, flags int) error {
+	defer l.lock("setxattr")()
+	n, err := l.node(ino)
+	if err == nil {
+		n.xattrs[name] = value
+	}
+	return err
+}
+
+func (l *loopback) ListXattr(_ context.Context, ino cache.Ino) (names []string, err error) {
+	defer l.lock("listxattr")()
+	n, err := l.node(ino)
+	if err != nil {
+		return nil, err
+	}
+	for name := range n.xattrs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (l *loopback) RemoveXattr(_ context.Context, ino cache.Ino, name string) error {
+	defer l.lock("removexattr")()
+	n, err := l.node(ino)
+	if err == nil {
+		delete(n.xattrs, name)
+	}
+	return err
+}
+
+func (l *loopback) Statfs(context.Context) (cache.Statfs, error) {
+	return cache.Statfs{BlockSize: 4096, Total: 1 << 50, Free: 1 << 49, Avail: 1 << 49, Files: 1 << 30, FilesFree: 1 << 29, NameLen: 255}, nil
+}
+
+// lhandle is an open file of a loopback.
+type lhandle struct {
+	l        *loopback
+	n        *lnode
+	resident bool
+}
+
+func (h *lhandle) Ino() cache.Ino              { return h.n.attr.Ino }
+func (h *lhandle) Backing() (*os.File, bool)   { return h.n.file, h.resident }
+func (h *lhandle) Flush(context.Context) error { defer h.l.lock("flush")(); return nil }
+
+func (h *lhandle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	unlock := h.l.lock("read")
+	waiting := h.l.waiting
+	unlock()
+	if !h.resident && waiting != nil {
+		if err := waiting(ctx, h.Ino()); err != nil {
+			return 0, err
+		}
+	}
+	return h.n.file.ReadAt(p, off)
+}
+
+func (h *lhandle) WriteAt(_ context.Context, p []byte, off int64) (int, error) {
+	h.l.lock("write")()
+	return h.n.file.WriteAt(p, off)
+}
+
+func (h *lhandle) Sync(_ context.Context, dataOnly bool) error {
+	if dataOnly {
+		h.l.lock("fdatasync")()
+	} else {
+		h.l.lock("fsync")()
+	}
+	return h.n.file.Sync()
+}
+
+func (h *lhandle) Release() {
+	defer h.l.lock("release")()
+	h.n.handles--
+	if h.n.handles < 0 {
+		panic("released twice")
+	}
+}
+
+func (h *lhandle) Allocate(_ context.Context, off, length int64, mode uint32) error {
+	defer h.l.lock("allocate")()
+	return syscall.Fallocate(int(h.n.file.Fd()), mode, off, length)
+}
+
+func (h *lhandle) Seek(_ context.Context, off int64, whence int) (int64, error) {
+	defer h.l.lock("seek")()
+	return syscall.Seek(int(h.n.file.Fd()), off, whence)
+}
+
+func (h *lhandle) CopyRange(_ context.Context, off int64, dst Handle, dstOff, length int64) (int64, error) {
+	defer h.l.lock("copy")()
+	buf := make([]byte, min(length, 1<<20))
+	n, err := h.n.file.ReadAt(buf, off)
+	if err != nil && err != io.EOF {
+		return 0, err
+	}
+	n, err = dst.(*lhandle).n.file.WriteAt(buf[:n], dstOff)
+	return int64(n), err
+}

@@ -1,0 +1,122 @@
+package fs
+
+import (
+	"context"
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"depotfs/cache"
+)
+
+// what a notice invalidates.
+type what uint8
+
+const (
+	entryOf   what = 1 + iota // a name in directory ino
+	wholeNode                 // attributes and pages of ino
+	attrsOnly                 // attributes of ino
+)
+
+// notice is something that the kernel has to forget. Two equal ones are one.
+type notice struct {
+	ino  cache.Ino
+	name string // entryOf only
+	what what
+}
+
+// notices is the queue between the heart, which must never wait for the kernel,
+// and the goroutine that does: the kernel wants the directory's lock, which a
+// request that we have not answered yet may hold. It has no bound but what can
+// change, since equal notices wait once.
+type notices struct {
+	mu      sync.Mutex // guards below
+	waiting map[notice]struct{}
+	live    bool // false: nobody is there who could remember anything
+
+	wake chan struct{} // capacity 1
+}
+
+func newNotices() *notices {
+	return &notices{waiting: map[notice]struct{}{}, wake: make(chan struct{}, 1)}
+}
+
+// add queues n. It never blocks.
+func (q *notices) add(n notice) {
+	q.mu.Lock()
+	if q.live {
+		q.waiting[n] = struct{}{}
+	}
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// setLive starts and ends the queue's life; what waits at the end is dropped.
+func (q *notices) setLive(live bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.live = live
+	clear(q.waiting)
+}
+
+// take swaps what waits for an empty map.
+func (q *notices) take(empty map[notice]struct{}) map[notice]struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	full := q.waiting
+	q.waiting = empty
+	return full
+}
+
+// kernelCache is what a notice is told to: *fuse.Server.
+type kernelCache interface {
+	EntryNotify(parent uint64, name string) fuse.Status
+	InodeNotify(node uint64, off, length int64) fuse.Status
+}
+
+// deliver tells k until ctx ends. strange hears of answers that are not expected.
+func (q *notices) deliver(ctx context.Context, k kernelCache, strange *throttle) {
+	batch := map[notice]struct{}{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.wake:
+		}
+		batch = q.take(batch)
+		for n := range batch {
+			if ctx.Err() != nil {
+				return
+			}
+			switch st := n.tell(k); st {
+			case fuse.OK, fuse.ENOENT, fuse.ENOSYS:
+				// ENOENT: the kernel did not know it anyway. ENOSYS: an old kernel,
+				// whose timeouts have to do.
+			case fuse.EBADF, fuse.ENODEV, enotconn:
+				return // unmounted
+			default:
+				strange.warn("invalidate in the kernel", "ino", uint64(n.ino), "name", n.name, "status", st.String())
+			}
+		}
+		if len(batch) > keepBatch {
+			batch = map[notice]struct{}{} // a burst's map is not kept: maps never shrink
+		}
+		clear(batch)
+	}
+}
+
+// keepBatch is the most notices for which a map is kept for the next batch.
+const keepBatch = 4096
+
+func (n notice) tell(k kernelCache) fuse.Status {
+	switch n.what {
+	case entryOf:
+		return k.EntryNotify(uint64(n.ino), n.name)
+	case attrsOnly:
+		return k.InodeNotify(uint64(n.ino), -1, 0) // a negative offset leaves the pages
+	}
+	return k.InodeNotify(uint64(n.ino), 0, 0) // length 0: to the end
+}
