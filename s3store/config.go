@@ -1,6 +1,7 @@
 package s3store
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,10 @@ type Config struct {
 	// when Endpoint is set.
 	PathStyle *bool
 	UseHTTPS  bool // for an Endpoint without scheme; AWS is always asked by HTTPS
+
+	// RootCAs are trusted for HTTPS; nil is the system's, which SSL_CERT_FILE
+	// and SSL_CERT_DIR name.
+	RootCAs *x509.CertPool `json:"-"`
 
 	// Without keys the AWS default chain is asked at the first request:
 	// environment, shared files, instance role.

@@ -41,7 +41,7 @@ func newTransport(c Config) *transport {
 			Proxy:                 http.ProxyFromEnvironment, // never for loopback
 			DialContext:           dialer(c.ConnectTimeout, c.SocketTimeout),
 			TLSHandshakeTimeout:   c.ConnectTimeout,
-			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.RootCAs},
 			MaxConnsPerHost:       c.MaxConns,
 			MaxIdleConns:          0,   // no limit of its own
 			MaxIdleConnsPerHost:   512, // as many as there may be transfers: a new connection costs round trips
