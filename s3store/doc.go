@@ -26,8 +26,13 @@
 // Before Probe the store is taken for a good one, except that conditional
 // deletes and copies are not relied on. Probe tries; what a store cannot do is
 // then done here by check and write, which leaves a gap for a race: a HEAD before
-// an unconditional PUT, Complete or DELETE. A guarded copy becomes a multipart
-// copy with a guarded completion where the store guards those.
+// an unconditional PUT, Complete or DELETE. A copy whose target is guarded is, where
+// the store guards no copies, a GET and a guarded PUT when it is small, else a
+// copy in parts with a guarded completion.
+//
+// versitygw and MinIO cannot add up the checksums of copied parts. An upload that
+// is to hold copied parts is "plain" there: its parts are verified by MD5 and the
+// whole is not; MinIO then keeps no checksum of it either.
 //
 // # A HEAD that is refused
 //
