@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -28,7 +27,6 @@ type bridge struct {
 	listings listings
 	reads    readResults
 	files    fileTable
-	log      *slog.Logger
 }
 
 // String is the mount's type in go-fuse's messages.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -63,6 +64,32 @@ func TestPosixOnTheRealHeart(t *testing.T) {
 					}
 					posixtest.All[name](t, dir)
 				})
+			}
+		})
+	}
+}
+
+// Writes that pass through are in the share and in stat at once, for everybody.
+func TestWritesShowAtOnce(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			m, share := mountCache(t, Options{Passthrough: mode.mode})
+			f := open(t, m.path("x"), os.O_CREATE|os.O_RDWR)
+			for i := range int64(10) {
+				if _, err := f.WriteAt([]byte("data"), i*1000); err != nil {
+					t.Fatal(err)
+				}
+				if got := sizeElsewhere(t, m.path("x")); got != i*1000+4 {
+					t.Fatalf("another process sees %d bytes, want %d", got, i*1000+4)
+				}
+			}
+			data, err := os.ReadFile(filepath.Join(share, "x"))
+			if err != nil || len(data) != 9004 || string(data[9000:]) != "data" {
+				t.Errorf("the share has %d bytes, %v", len(data), err)
+			}
+			f.Close()
+			if got := sizeElsewhere(t, m.path("x")); got != 9004 {
+				t.Errorf("after close: %d bytes, want 9004", got)
 			}
 		})
 	}

@@ -2,12 +2,9 @@ package fs
 
 import (
 	"context"
-	"io"
 	iofs "io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -216,71 +213,6 @@ func (l *loopback) ReadDir(_ context.Context, ino cache.Ino, cookie uint64, fn f
 
 func (l *loopback) SyncDir(context.Context, cache.Ino) error { defer l.lock("syncdir")(); return nil }
 
-// make makes an inode and, if name is not empty, its name.
-func (l *loopback) make(who cache.Owner, parent cache.Ino, name string, mode uint32) (*lnode, error) {
-	now := time.Now().UnixNano()
-	l.last++
-	n := &lnode{parent: parent, xattrs: map[string][]byte{}, attr: cache.Attr{Ino: l.last, Mode: mode, UID: who.UID, GID: who.GID,
-		Atime: now, Mtime: now, Ctime: now}}
-	if mode&syscall.S_IFMT == syscall.S_IFREG {
-		f, err := os.OpenFile(filepath.Join(l.dir, strconv.Itoa(int(l.last))), os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		n.file = f
-	}
-	if name != "" {
-		if err := l.addName(parent, name, n); err != nil {
-			return nil, err
-		}
-	}
-	l.nodes[l.last] = n
-	return n, nil
-}
-
-func (l *loopback) addName(parent cache.Ino, name string, n *lnode) error {
-	dir, i, err := l.find(parent, name)
-	if i >= 0 && err == nil {
-		return syscall.EEXIST
-	}
-	if dir == nil {
-		return err
-	}
-	if len(name) > 255 {
-		return syscall.ENAMETOOLONG
-	}
-	l.cookies++
-	dir.entries = append(dir.entries, cache.DirEntry{Name: name, Ino: n.attr.Ino, Type: n.attr.Mode & syscall.S_IFMT, Cookie: l.cookies})
-	n.attr.Nlink++
-	n.parent = parent
-	if n.attr.Mode&syscall.S_IFMT == syscall.S_IFDIR {
-		n.attr.Nlink = 2
-		dir.attr.Nlink++
-	}
-	dir.attr.Mtime = time.Now().UnixNano()
-	dir.attr.Ctime = dir.attr.Mtime
-	return nil
-}
-
-func (l *loopback) dropName(dir *lnode, i int) {
-	n := l.nodes[dir.entries[i].Ino]
-	dir.entries = slices.Delete(dir.entries, i, i+1)
-	now := time.Now().UnixNano()
-	dir.attr.Mtime, dir.attr.Ctime, n.attr.Ctime = now, now, now
-	n.attr.Nlink--
-	if n.attr.Mode&syscall.S_IFMT == syscall.S_IFDIR {
-		n.attr.Nlink = 0
-		dir.attr.Nlink--
-	}
-}
-
-func (l *loopback) made(n *lnode, err error) (cache.Attr, error) {
-	if err != nil {
-		return cache.Attr{}, err
-	}
-	return l.attrLocked(n), nil
-}
-
 func (l *loopback) Create(_ context.Context, who cache.Owner, parent cache.Ino, name string, mode uint32, flags int) (cache.Attr, Handle, error) {
 	defer l.lock("create")()
 	n, err := l.make(who, parent, name, syscall.S_IFREG|mode&07777)
@@ -308,100 +240,6 @@ func (l *loopback) Open(_ context.Context, ino cache.Ino, flags int) (Handle, er
 	}
 	n.handles++
 	return &lhandle{l: l, n: n, resident: !l.absent}, nil
-}
-
-func (l *loopback) Mknod(_ context.Context, who cache.Owner, parent cache.Ino, name string, mode, rdev uint32) (cache.Attr, error) {
-	defer l.lock("mknod")()
-	if t := mode & syscall.S_IFMT; t == syscall.S_IFBLK || t == syscall.S_IFCHR {
-		return cache.Attr{}, syscall.EPERM
-	}
-	return l.made(l.make(who, parent, name, mode))
-}
-
-func (l *loopback) Mkdir(_ context.Context, who cache.Owner, parent cache.Ino, name string, mode uint32) (cache.Attr, error) {
-	defer l.lock("mkdir")()
-	return l.made(l.make(who, parent, name, syscall.S_IFDIR|mode&07777))
-}
-
-func (l *loopback) Symlink(_ context.Context, who cache.Owner, parent cache.Ino, name, target string) (cache.Attr, error) {
-	defer l.lock("symlink")()
-	n, err := l.make(who, parent, name, syscall.S_IFLNK|0o777)
-	if err == nil {
-		n.target, n.attr.Size = target, int64(len(target))
-	}
-	return l.made(n, err)
-}
-
-func (l *loopback) Readlink(_ context.Context, ino cache.Ino) (string, error) {
-	defer l.lock("readlink")()
-	n, err := l.node(ino)
-	if err != nil {
-		return "", err
-	}
-	return n.target, nil
-}
-
-func (l *loopback) Link(_ context.Context, ino, parent cache.Ino, name string) (cache.Attr, error) {
-	defer l.lock("link")()
-	n, err := l.node(ino)
-	if err == nil {
-		err = l.addName(parent, name, n)
-	}
-	return l.made(n, err)
-}
-
-func (l *loopback) Unlink(_ context.Context, parent cache.Ino, name string) error {
-	defer l.lock("unlink")()
-	dir, i, err := l.find(parent, name)
-	if err == nil {
-		l.dropName(dir, i)
-	}
-	return err
-}
-
-func (l *loopback) Rmdir(_ context.Context, parent cache.Ino, name string) error {
-	defer l.lock("rmdir")()
-	dir, i, err := l.find(parent, name)
-	if err != nil {
-		return err
-	}
-	if len(l.nodes[dir.entries[i].Ino].entries) > 0 {
-		return syscall.ENOTEMPTY
-	}
-	l.dropName(dir, i)
-	return nil
-}
-
-func (l *loopback) Rename(_ context.Context, oldParent cache.Ino, oldName string, newParent cache.Ino, newName string, flags cache.RenameFlags) error {
-	defer l.lock("rename")()
-	from, i, err := l.find(oldParent, oldName)
-	if err != nil {
-		return err
-	}
-	to, j, err := l.find(newParent, newName)
-	switch {
-	case err != nil && j >= 0:
-		return err
-	case j >= 0 && flags&cache.RenameNoReplace != 0:
-		return syscall.EEXIST
-	case j < 0 && flags&cache.RenameExchange != 0:
-		return syscall.ENOENT
-	case flags&cache.RenameExchange != 0:
-		a, b := &from.entries[i], &to.entries[j]
-		a.Ino, b.Ino, a.Type, b.Type = b.Ino, a.Ino, b.Type, a.Type
-		l.nodes[a.Ino].parent, l.nodes[b.Ino].parent = oldParent, newParent
-		return nil
-	}
-	n := l.nodes[from.entries[i].Ino]
-	if j >= 0 {
-		if len(l.nodes[to.entries[j].Ino].entries) > 0 {
-			return syscall.ENOTEMPTY
-		}
-		l.dropName(to, j)
-		from, i, _ = l.find(oldParent, oldName)
-	}
-	l.dropName(from, i)
-	return l.addName(newParent, newName, n)
 }
 
 func (l *loopback) GetXattr(_ context.Context, ino cache.Ino, name string) ([]byte, error) {
@@ -450,70 +288,4 @@ func (l *loopback) RemoveXattr(_ context.Context, ino cache.Ino, name string) er
 
 func (l *loopback) Statfs(context.Context) (cache.Statfs, error) {
 	return cache.Statfs{BlockSize: 4096, Total: 1 << 50, Free: 1 << 49, Avail: 1 << 49, Files: 1 << 30, FilesFree: 1 << 29, NameLen: 255}, nil
-}
-
-// lhandle is an open file of a loopback.
-type lhandle struct {
-	l        *loopback
-	n        *lnode
-	resident bool
-}
-
-func (h *lhandle) Ino() cache.Ino              { return h.n.attr.Ino }
-func (h *lhandle) Backing() (*os.File, bool)   { return h.n.file, h.resident }
-func (h *lhandle) Flush(context.Context) error { defer h.l.lock("flush")(); return nil }
-
-func (h *lhandle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	unlock := h.l.lock("read")
-	waiting := h.l.waiting
-	unlock()
-	if !h.resident && waiting != nil {
-		if err := waiting(ctx, h.Ino()); err != nil {
-			return 0, err
-		}
-	}
-	return h.n.file.ReadAt(p, off)
-}
-
-func (h *lhandle) WriteAt(_ context.Context, p []byte, off int64) (int, error) {
-	h.l.lock("write")()
-	return h.n.file.WriteAt(p, off)
-}
-
-func (h *lhandle) Sync(_ context.Context, dataOnly bool) error {
-	if dataOnly {
-		h.l.lock("fdatasync")()
-	} else {
-		h.l.lock("fsync")()
-	}
-	return h.n.file.Sync()
-}
-
-func (h *lhandle) Release() {
-	defer h.l.lock("release")()
-	h.n.handles--
-	if h.n.handles < 0 {
-		panic("released twice")
-	}
-}
-
-func (h *lhandle) Allocate(_ context.Context, off, length int64, mode uint32) error {
-	defer h.l.lock("allocate")()
-	return syscall.Fallocate(int(h.n.file.Fd()), mode, off, length)
-}
-
-func (h *lhandle) Seek(_ context.Context, off int64, whence int) (int64, error) {
-	defer h.l.lock("seek")()
-	return syscall.Seek(int(h.n.file.Fd()), off, whence)
-}
-
-func (h *lhandle) CopyRange(_ context.Context, off int64, dst Handle, dstOff, length int64) (int64, error) {
-	defer h.l.lock("copy")()
-	buf := make([]byte, min(length, 1<<20))
-	n, err := h.n.file.ReadAt(buf, off)
-	if err != nil && err != io.EOF {
-		return 0, err
-	}
-	n, err = dst.(*lhandle).n.file.WriteAt(buf[:n], dstOff)
-	return int64(n), err
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"io"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -120,4 +122,51 @@ func TestReadErrorIsAnError(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Opens and releases of one file cross each other while it comes and goes: the
+// kernel must never find the mode of an open at odds with another's.
+func TestCrossingOpensNeverClash(t *testing.T) {
+	l := newLoopback(t)
+	m := mount(t, l, Options{})
+	requirePassthrough(t, m)
+	path := m.write(t, "x", strings.Repeat("x", 8192))
+	var users, toggler sync.WaitGroup
+	stop := make(chan struct{})
+	toggler.Go(func() {
+		for absent := true; ; absent = !absent {
+			select {
+			case <-stop:
+				return
+			default:
+				l.setAbsent(absent)
+				runtime.Gosched()
+			}
+		}
+	})
+	for i := range 8 {
+		users.Go(func() {
+			flags := []int{os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | unix.O_DIRECT}[i%4]
+			for range 300 {
+				f, err := os.OpenFile(path, flags, 0)
+				if err != nil {
+					t.Errorf("open: %v", err)
+					return
+				}
+				if flags == os.O_RDONLY {
+					if _, err := f.ReadAt(make([]byte, 100), 4000); err != nil {
+						t.Errorf("read: %v", err)
+					}
+				} else if flags&unix.O_DIRECT == 0 {
+					if _, err := f.WriteAt([]byte("y"), int64(i)); err != nil {
+						t.Errorf("write: %v", err)
+					}
+				}
+				f.Close()
+			}
+		})
+	}
+	users.Wait()
+	close(stop)
+	toggler.Wait()
 }

@@ -52,7 +52,7 @@ func (s *Server) Mount(ctx context.Context, heart Heart) error {
 	}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	b := &bridge{
-		heart: heart, ctx: ctx, epoch: heart.Epoch(), log: s.log, strange: s.strange,
+		heart: heart, ctx: ctx, epoch: heart.Epoch(), strange: s.strange,
 		entryTTL: newTTL(s.opts.EntryTimeout), attrTTL: newTTL(s.opts.AttrTimeout),
 		notes: s.notes,
 	}

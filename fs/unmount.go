@@ -20,6 +20,9 @@ const releaseWait = 300 * time.Millisecond
 // Unmount unmounts. syscall.EBUSY says that somebody has files open or stands in
 // the mount, which goes on as before. What is not mounted any more is no error.
 func (s *Server) Unmount() error {
+	if s.kernel == nil {
+		return nil
+	}
 	if s.tryUnmount(releaseWait) {
 		return nil
 	}
@@ -29,6 +32,9 @@ func (s *Server) Unmount() error {
 // Detach takes the mount out of the tree even when it is busy. Those who have files
 // open go on, and so does Serve, until the last of them leaves.
 func (s *Server) Detach() error {
+	if s.kernel == nil {
+		return nil
+	}
 	err := s.umount(unix.MNT_DETACH)
 	if err == nil || notMounted(err) {
 		return nil
