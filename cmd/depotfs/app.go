@@ -27,9 +27,15 @@ func (s *system) run(ctx context.Context, args []string) int {
 		err = interruptedOr(ctx, app.RunContext(ctx, args))
 	}
 	if err != nil && !errors.Is(err, errReported) {
-		fmt.Fprintf(s.err, "depotfs: %v\n", err)
+		fmt.Fprintf(s.err, "depotfs: %s\n", oneLine(err.Error()))
 	}
 	return exitCode(err)
+}
+
+// oneLine joins the lines of a message: joined errors and the words of helper
+// programs come with line ends.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
 // app builds the command tree.

@@ -17,7 +17,7 @@ import (
 
 // answerTimeout is how long a living daemon may take to begin an answer. It
 // answers status from memory; streamed answers begin before their work.
-const answerTimeout = 30 * time.Second
+const answerTimeout = 15 * time.Second
 
 // errNoDaemon: nobody listens on the control socket of a mount.
 var errNoDaemon = errors.New("its daemon is not running")
@@ -64,7 +64,9 @@ func (c *client) stream(ctx context.Context, what string, req pathsRequest, on f
 	defer body.Close()
 	for dec := json.NewDecoder(body); ; {
 		var e event
-		if err := dec.Decode(&e); err != nil {
+		if err := dec.Decode(&e); ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
 			return fmt.Errorf("the daemon of %s ended before it was done; see its log", c.mount.Mountpoint)
 		}
 		switch {

@@ -158,6 +158,8 @@ func (c *Config) validate() error {
 		return usagef("--region %q is no region name, such as us-east-1", c.Region)
 	case (c.AccessKey == "") != (c.SecretKey == ""):
 		return usagef("config file: s3.access-key and s3.secret-key go together: set both or neither")
+	case !c.AllowOther && os.Geteuid() == 0:
+		return usagef("--allow-other cannot be false for root: what root mounts is for all users, as their permissions allow")
 	case c.PartSize < minPartSize || c.PartSize > maxPartSize:
 		return usagef("--part-size %s: S3 allows 5MiB to 5GiB", exactSize(c.PartSize))
 	case c.Capacity <= 0:

@@ -210,7 +210,7 @@ func TestFlushTimeoutNamesWhatDidNotArrive(t *testing.T) {
 	if code := d.command(t, "flush", "--timeout", "50ms"); code != 1 {
 		t.Errorf("exit %d", code)
 	}
-	want := "depotfs: flush: " + d.mountpoint + "/a/b: the store is unavailable\ndepotfs: flush: 1 file did not arrive\n"
+	want := "depotfs: flush: " + d.mountpoint + "/a/b: the store is unavailable\ndepotfs: flush: 1 path did not arrive\n"
 	if d.err.String() != want {
 		t.Errorf("said %q, want %q", d.err, want)
 	}
@@ -247,7 +247,7 @@ func TestCommandsOverTheSocket(t *testing.T) {
 		{name: "flush is silent in scripts", args: []string{"flush"}},
 		{name: "flush as JSON", args: []string{"flush", "--json"}, out: `"not_done": []`},
 		{name: "warm that fails", args: []string{"warm", d.mountpoint + "/a"}, code: 1, err: "depotfs: warm: no bytes for you\n"},
-		{name: "evict of what is open", args: []string{"evict", d.mountpoint + "/a"}, code: 1, err: "/a: it is open\ndepotfs: evict: 1 file stayed here\n"},
+		{name: "evict of what is open", args: []string{"evict", d.mountpoint + "/a"}, code: 1, err: "/a: it is open\ndepotfs: evict: 1 path stayed here\n"},
 		{name: "pin", args: []string{"pin", d.mountpoint + "/a"}},
 		{name: "config show", args: []string{"config", "show"}, out: "zone  a      default"},
 		{name: "umount while busy", args: []string{"umount", d.mountpoint}, code: 1, err: d.mountpoint + " is busy"},

@@ -142,7 +142,8 @@ func (s *system) diedEarly(child *exec.Cmd, logName string, start int64) error {
 	if err := child.Wait(); err != nil {
 		how = "with " + err.Error()
 	}
-	return fmt.Errorf("the daemon ended before the mount answered, %s; its log %s ends:\n%s", how, logName, lastLines(logName, start, 10))
+	fmt.Fprintf(s.err, "%s\n", lastLines(logName, start, 10))
+	return fmt.Errorf("the daemon ended before the mount answered, %s; above is the end of its log %s", how, logName)
 }
 
 // lastLines returns the end of what was logged since start.

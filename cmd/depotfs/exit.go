@@ -43,7 +43,7 @@ func exitCode(err error) int {
 
 // interruptedOr replaces the noise of a cancelled command by one word.
 func interruptedOr(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return errInterrupted
 	}
 	return err

@@ -126,7 +126,7 @@ func (s *system) say(j job, r jobReport) {
 		fmt.Fprintf(s.err, "depotfs: %s: %s: %s\n", j.name, printable(n.Path), printable(n.Reason))
 	}
 	if len(r.NotDone) > 0 {
-		fmt.Fprintf(s.err, "depotfs: %s: %s %s\n", j.name, count(int64(len(r.NotDone)), "file", "files"), j.left)
+		fmt.Fprintf(s.err, "depotfs: %s: %s %s\n", j.name, count(int64(len(r.NotDone)), "path", "paths"), j.left)
 		return
 	}
 	if terminalWidth(s.out) == 0 {

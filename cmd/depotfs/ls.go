@@ -50,8 +50,8 @@ func (s *system) ls(c *cli.Context) error {
 	lines.SetEscapeHTML(false)
 	err = newClient(t.mount).stream(c.Context, "ls", pathsRequest{Paths: []string{t.path}, State: state}, func(e event) error {
 		switch {
-		case e.File == nil:
-			return nil
+		case e.File == nil, e.File.Type == "dir" && e.File.Path == t.path:
+			return nil // what is asked for is what is in it
 		case c.Bool("json"):
 			err = lines.Encode(e.File)
 		default:

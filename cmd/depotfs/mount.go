@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"depotfs/cache"
+	"depotfs/fs"
 )
 
 // mount is the running program: every part, in start order.
@@ -32,16 +33,9 @@ type mount struct {
 	store   cache.Store // nil: off
 	socket  net.Listener
 	heart   *cache.Cache
-	kernel  kernel
+	kernel  *fs.Server
 
 	closers []io.Closer // in start order
-}
-
-// kernel is the mount as the wiring sees it; *fs.Server is one.
-type kernel interface {
-	Unmount() error        // EBUSY: still mounted
-	Done() <-chan struct{} // closed when the kernel has let go
-	Passthrough() bool
 }
 
 // run opens the parts, serves until the mount is gone or a signal ends it, and
@@ -94,6 +88,9 @@ func (m *mount) open(ctx context.Context) error {
 	if err := m.openStore(ctx, last); err != nil {
 		return err
 	}
+	if err := m.openKernel(); err != nil {
+		return err
+	}
 	if err := m.openHeart(); err != nil {
 		return err
 	}
@@ -110,7 +107,7 @@ func (m *mount) open(ctx context.Context) error {
 		return ctx.Err()
 	}
 	syscall.Umask(0) // from here on modes are what the users of the mount ask for
-	return m.openKernel()
+	return m.kernel.Mount(ctx, fs.FromCache(m.heart))
 }
 
 func (m *mount) openLog() error {
@@ -145,23 +142,34 @@ func (m *mount) clearRemains(mounts mountTable) error {
 	return err
 }
 
-// serve runs the parts until the kernel has let go of the mount.
+// serve runs the parts until the kernel has let go of the mount. The door closes
+// first: nothing asks a heart that has stopped.
 func (m *mount) serve(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
+	inner, stop := context.WithCancel(ctx)
 	defer stop()
-	parts, ctx := errgroup.WithContext(ctx)
+	parts, inner := errgroup.WithContext(inner)
 	parts.Go(func() error {
-		if err := m.heart.Run(ctx); err != nil {
+		if err := m.heart.Run(inner); err != nil {
 			return fmt.Errorf("run the cache: %w", err)
 		}
 		return nil
 	})
 	api := &control{heart: m.heart, describe: m.describe, settings: m.cfg.settings, unmount: m.unmount, log: m.log}
-	parts.Go(func() error { return api.serve(ctx, m.socket) })
-	m.announce()
-	m.attend(ctx)
+	parts.Go(func() error { return api.serve(inner, m.socket) })
+
+	outer, letGo := context.WithCancel(ctx)
+	defer letGo()
+	served := make(chan error, 1)
+	go func() { served <- m.kernel.Serve(outer) }()
+	err := m.kernel.WaitMount()
+	if err == nil {
+		m.announce()
+		m.attend(inner)
+	}
+	letGo()
+	err = errors.Join(err, <-served)
 	stop()
-	return parts.Wait()
+	return errors.Join(err, parts.Wait())
 }
 
 // announce says, and records, that the mount answers.
@@ -189,7 +197,7 @@ func (m *mount) announce() {
 const busyEvery = 500 * time.Millisecond
 
 // detachGrace is how long open files may go on after a forced unmount.
-const detachGrace = 5 * time.Second
+const detachGrace = time.Second
 
 // attend waits for the end of the mount: from outside, by the control API, or by
 // a signal. After the first SIGTERM or SIGINT a busy mount is tried again and
@@ -204,7 +212,6 @@ func (m *mount) attend(ctx context.Context) {
 			return
 		case <-ctx.Done(): // a part failed
 			m.log.Error("a part failed: the mount ends", "err", context.Cause(ctx))
-			m.force()
 			return
 		case <-grace:
 			m.log.Warn("files are still open: they end with the daemon")
@@ -217,7 +224,9 @@ func (m *mount) attend(ctx context.Context) {
 				m.reopenLog()
 			case ending && grace == nil:
 				m.log.Warn("second signal: the mount is detached", "signal", sig.String())
-				m.force()
+				if err := m.kernel.Detach(); err != nil {
+					m.log.Error("cannot detach the mount", "err", err)
+				}
 				again, grace = nil, time.After(detachGrace)
 			case !ending:
 				ending = true
@@ -240,12 +249,6 @@ func (m *mount) tryUnmount() <-chan time.Time {
 		m.log.Error("cannot unmount", "err", err)
 	}
 	return time.After(busyEvery)
-}
-
-func (m *mount) force() {
-	if err := detachLazily(m.places.mountpoint); err != nil && !errors.Is(err, syscall.EINVAL) {
-		m.log.Error("cannot detach the mount", "path", m.places.mountpoint, "err", err)
-	}
 }
 
 func (m *mount) reopenLog() {

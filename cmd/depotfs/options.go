@@ -140,7 +140,7 @@ var options = []option{
 
 	{name: "foreground", group: groupProcess, usage: "stay, and log to the terminal", fixed: "false", only: onlyCommand,
 		at: func(c *Config) value { return boolValue{&c.Foreground} }},
-	{name: "allow-other", group: groupProcess, usage: "let other users in; permissions are checked as usual", note: "true for root",
+	{name: "allow-other", group: groupProcess, usage: "let other users in, as the mounts of root always do; permissions are checked as usual", note: "true for root",
 		at: func(c *Config) value { return boolValue{&c.AllowOther} }},
 	{name: "passthrough", group: groupProcess, usage: "`WHEN` the kernel reads and writes resident files itself: auto, on (or do not mount), off", fixed: "auto",
 		at: func(c *Config) value { return choiceValue{&c.Passthrough, []string{"auto", "on", "off"}} }},

@@ -35,6 +35,11 @@ func checkPlaces(cfg Config, mountpoint string, mounts mountTable) (places, erro
 	if p.mountpoint, err = mountpointDir(mountpoint, mounts); err != nil {
 		return p, err
 	}
+	if cfg.AllowOther {
+		if err := mayAllowOther(os.Geteuid(), "/etc/fuse.conf"); err != nil {
+			return p, err
+		}
+	}
 	if p.stateDir, err = realParent(cfg.StateDir); err != nil {
 		return p, fmt.Errorf("state directory: %w", err)
 	}
@@ -84,6 +89,21 @@ func mountpointDir(name string, mounts mountTable) (string, error) {
 		return "", fmt.Errorf("mount point %s is in use: %s (%s) is mounted there; unmount it or choose another directory", name, info.Source, info.FSType)
 	}
 	return existingDir("mount point", "", dir)
+}
+
+// mayAllowOther reports what stands in the way of --allow-other: for others than
+// root the helper of fuse asks its configuration, and only says no.
+func mayAllowOther(uid int, conf string) error {
+	if uid == 0 {
+		return nil
+	}
+	text, _ := os.ReadFile(conf) // a file that is not there allows nothing
+	for line := range strings.Lines(string(text)) {
+		if strings.TrimSpace(line) == "user_allow_other" {
+			return nil
+		}
+	}
+	return fmt.Errorf("--allow-other needs the line user_allow_other in %s, which root can add; or mount without it", conf)
 }
 
 // realParent resolves the symlinks of a path whose last parts may not exist yet.

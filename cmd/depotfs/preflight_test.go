@@ -77,6 +77,21 @@ func TestOneDaemonForADirectory(t *testing.T) {
 	again.Close()
 }
 
+func TestMayAllowOther(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "fuse.conf")
+	if err := mayAllowOther(0, conf); err != nil {
+		t.Errorf("root: %v", err)
+	}
+	for text, ok := range map[string]bool{"": false, "# user_allow_other\n": false, "mount_max = 9\nuser_allow_other\n": true} {
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := mayAllowOther(1000, conf); ok != (err == nil) {
+			t.Errorf("with %q: %v", text, err)
+		}
+	}
+}
+
 // answering is a store that only knows how to answer List.
 type answering struct {
 	cache.Store
@@ -100,13 +115,13 @@ func TestStoreCheck(t *testing.T) {
 		warning, fail string
 	}{
 		{name: "answers"},
-		{name: "no such bucket", answer: cache.ErrNotFound, last: same, fail: `no bucket "depot" at http://store`},
-		{name: "wrong key", answer: fmt.Errorf("list: %w", cache.ErrDenied), last: same, fail: "check the keys"},
+		{name: "no such bucket", answer: cache.ErrNotFound, last: same, fail: "make the bucket"},
+		{name: "wrong key", answer: fmt.Errorf("list: %w", cache.ErrDenied), last: same, fail: "keys come from"},
 		{name: "unreachable at the first mount", answer: cache.ErrUnavailable, fail: "--no-store-check"},
 		{name: "unreachable later", answer: cache.ErrUnavailable, last: same, warning: "mounted with what is cached"},
-		{name: "unreachable, and it is another one", answer: cache.ErrUnavailable, last: mountRecord{Bucket: "depot", Endpoint: "http://other"}, fail: "does not answer"},
-		{name: "silent at the first mount", answer: context.DeadlineExceeded, fail: "does not answer"},
-		{name: "something else listens there", answer: cache.ErrRejected, last: same, fail: "cannot serve"},
+		{name: "unreachable, and it is another one", answer: cache.ErrUnavailable, last: mountRecord{Bucket: "depot", Endpoint: "http://other"}, fail: "--no-store-check"},
+		{name: "silent at the first mount", answer: context.DeadlineExceeded, fail: "--no-store-check"},
+		{name: "something else listens there", answer: cache.ErrRejected, last: same, fail: "--region"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			warning, err := checkStore(t.Context(), answering{err: tt.answer}, cfg, tt.last)

@@ -23,25 +23,24 @@ func checkStore(ctx context.Context, store cache.Store, cfg Config, last mountRe
 	limited, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	err = store.List(limited, cache.ListQuery{Prefix: cfg.Prefix, Delimiter: "/"}, func(cache.ListPage) error { return errEnough })
-	at := cfg.Endpoint
-	if at == "" {
-		at = "Amazon S3 in " + cfg.Region
-	}
 	switch {
 	case err == nil || errors.Is(err, errEnough):
 		return "", nil
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case errors.Is(err, cache.ErrNotFound):
-		return "", fmt.Errorf("there is no bucket %q at %s: make it, or correct --bucket or --endpoint", cfg.Bucket, at)
+		return "", fmt.Errorf("%w: make the bucket, or correct --bucket or --endpoint", err)
 	case errors.Is(err, cache.ErrDenied):
-		return "", fmt.Errorf("%s refuses access to bucket %q: check the keys (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or s3.access-key and s3.secret-key in the config file), --region and the bucket's policy: %w", at, cfg.Bucket, err)
+		return "", fmt.Errorf("%w; keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or s3.access-key and s3.secret-key in the config file", err)
 	case errors.Is(err, cache.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		if last.Bucket == cfg.Bucket && last.Endpoint == cfg.Endpoint {
-			return fmt.Sprintf("%s does not answer: mounted with what is cached, uploads wait", at), nil
+		if limited.Err() != nil {
+			err = fmt.Errorf("the store did not answer within %v", probeTimeout)
 		}
-		return "", fmt.Errorf("%s does not answer: check --endpoint and the network, or mount all the same with --no-store-check: %w", at, err)
+		if last.Bucket == cfg.Bucket && last.Endpoint == cfg.Endpoint {
+			return fmt.Sprintf("%v; mounted with what is cached, uploads wait", err), nil
+		}
+		return "", fmt.Errorf("%w: check --endpoint and the network, or mount all the same with --no-store-check", err)
 	default:
-		return "", fmt.Errorf("%s cannot serve bucket %q: check --endpoint, --region and --path-style: %w", at, cfg.Bucket, err)
+		return "", fmt.Errorf("%w: check --endpoint, --region and --path-style", err)
 	}
 }

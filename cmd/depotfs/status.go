@@ -116,6 +116,9 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 	t := table{indent: "  "}
 	t.add("share", printable(st.CacheDir))
 	t.add("store", storeLine(st.Store))
+	if st.Store.Error != "" {
+		t.add("", printable(st.Store.Error))
+	}
 	if st.Store.State != "off" {
 		t.add("", trafficLine(st.Store.StoreUsage))
 	}
@@ -152,9 +155,6 @@ func storeLine(st cache.StoreStatus) string {
 	if st.State == "on" && (st.Listing == "running" || st.Listing == "waiting") {
 		line += ", listing " + st.Listing
 	}
-	if st.Error != "" {
-		line += ": " + printable(st.Error)
-	}
 	return line
 }
 
@@ -179,7 +179,7 @@ func pendingLine(p cache.PendingStatus) string {
 		parts = append(parts, count(p.Files, "file", "files")+" to upload, "+bytesText(p.Bytes))
 	}
 	if p.Moves > 0 {
-		parts = append(parts, count(p.Moves, "rename", "renames"))
+		parts = append(parts, count(p.Moves, "change of a name or attribute", "changes of names and attributes"))
 	}
 	if p.Removals > 0 {
 		parts = append(parts, count(p.Removals, "removal", "removals"))

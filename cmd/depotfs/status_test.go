@@ -25,7 +25,8 @@ func TestStatusPicture(t *testing.T) {
 	want := `depotfs  zone ber1 on /mnt/secondary  (gateway, kernel passthrough, up 3 h)
 
   share    /export
-  store    UNAVAILABLE: depot/cs/ at http://store:9000: connection refused
+  store    UNAVAILABLE: depot/cs/ at http://store:9000
+           connection refused
            sent 3.0 MiB, received 0 B, 1,001 requests, 1 retry
   pending  1 file to upload, 1.0 GiB, 2 removals, oldest waits for 1 min 15 s
   cache    1,200 files in 1 directory

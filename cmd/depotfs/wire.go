@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"depotfs/cache"
+	"depotfs/fs"
 	"depotfs/s3store"
 )
 
@@ -84,7 +84,8 @@ func (m *mount) openHeart() error {
 			ColdTimeout: m.cfg.ColdTimeout,
 			MaxDirtyAge: m.cfg.MaxDirtyAge,
 		},
-		Log: m.log,
+		Log:    m.log,
+		Notify: m.kernel,
 	})
 	if err != nil {
 		return err
@@ -97,7 +98,17 @@ func (m *mount) openHeart() error {
 	return nil
 }
 
-// openKernel mounts.
+// openKernel makes the kernel's door. It mounts later: the heart needs it first,
+// to say what changed.
 func (m *mount) openKernel() error {
-	return errors.New("the kernel's door is not built in yet")
+	kernel, err := fs.New(fs.Options{
+		Mountpoint:  m.places.mountpoint,
+		FsName:      sourcePrefix + m.places.stateDir,
+		AllowOther:  m.cfg.AllowOther,
+		Deploy:      cache.Deploy(m.cfg.Deploy),
+		Passthrough: fs.Mode(m.cfg.Passthrough),
+		Log:         m.log,
+	})
+	m.kernel = kernel
+	return err
 }
