@@ -45,10 +45,13 @@ func (s *system) mounts() (mountTable, error) {
 	return mountTable{all: all}, nil
 }
 
-// entry makes a mountEntry of a line of the table; ok is false for others' mounts.
+// entry makes a mountEntry of a line of the table; ok is false for others' mounts and nil.
 func entry(info *mountinfo.Info) (e mountEntry, ok bool) {
+	if info == nil || info.FSType != fsType {
+		return mountEntry{}, false
+	}
 	dir, ours := strings.CutPrefix(info.Source, sourcePrefix)
-	if info.FSType != fsType || !ours {
+	if !ours {
 		return mountEntry{}, false
 	}
 	return mountEntry{Mountpoint: info.Mountpoint, Root: info.Root, StateDir: dir}, true
@@ -94,7 +97,8 @@ type target struct {
 	path  string // relative to the root of the mount's tree, "" the root
 }
 
-// target finds the mount that holds path. An empty path means the only mount.
+// target finds the mount that holds path. An empty path means the only mount, or
+// where there are several the one that the caller stands in.
 func (t mountTable) target(path string) (target, error) {
 	if path == "" {
 		mounts := t.ours()
@@ -104,17 +108,18 @@ func (t mountTable) target(path string) (target, error) {
 		case 1:
 			return target{mount: mounts[0]}, nil
 		}
+		if here, err := currentDir(); err == nil {
+			if e, ok := entry(t.holding(here)); ok {
+				return target{mount: e}, nil
+			}
+		}
 		return target{}, usagef("there are several mounts, name one: %s", mountpoints(mounts))
 	}
 	full, err := t.resolve(path)
 	if err != nil {
 		return target{}, err
 	}
-	info := t.holding(full)
-	if info == nil {
-		return target{}, t.outside(path)
-	}
-	e, ok := entry(info)
+	e, ok := entry(t.holding(full))
 	if !ok {
 		return target{}, t.outside(path)
 	}

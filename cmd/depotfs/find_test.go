@@ -129,3 +129,20 @@ func TestNoPathMeansTheOnlyMount(t *testing.T) {
 		})
 	}
 }
+
+func TestStandingInOneOfSeveralMounts(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	mounts, err := fakeMounts(rootLine +
+		"30 22 0:50 / /m/one rw - " + fsType + " depotfs:/s/one rw\n" +
+		"31 22 0:51 / " + dir + " rw - " + fsType + " depotfs:/s/here rw\n").mounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := mounts.target(""); err != nil || got.mount.Mountpoint != dir || got.path != "" {
+		t.Errorf("got %+v, %v; want the mount that we stand in", got, err)
+	}
+}
