@@ -29,6 +29,8 @@ type Config struct {
 	Limits      Limits
 	Log         *slog.Logger
 	Notify      Notifier // may be nil; kernel caches
+	// ShareFault, in tests, is asked before every operation on the share; see share.Options.
+	ShareFault func(op, tag, rel string) error
 }
 
 // Deploy is how the mount is used: see DESIGN section 1.

@@ -29,6 +29,7 @@ type Cache struct {
 	cat    *catalog.Catalog
 	share  *share.Share
 	lock   *share.Lock
+	marker sync.Mutex // held while the marker in the share is changed
 	since  time.Time
 	bootID string // of this boot of the machine: page caches survive a kill, not a boot
 
@@ -79,7 +80,7 @@ func New(cfg Config) (*Cache, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	sh, err := share.Open(cfg.CacheDir, share.Options{Log: cfg.Log})
+	sh, err := share.Open(cfg.CacheDir, share.Options{Log: cfg.Log, Fault: cfg.ShareFault})
 	if err != nil {
 		return nil, fmt.Errorf("open cache directory %s: %w", cfg.CacheDir, err)
 	}
@@ -173,6 +174,14 @@ func (c *Cache) spawn(fn func(ctx context.Context)) bool {
 	}
 	rs.group.Go(func() error { fn(rs.ctx); return nil })
 	return true
+}
+
+// notRunning is why nothing can be spawned: Run has not begun, or is ending.
+func (c *Cache) notRunning() error {
+	if c.run.Load() == nil && !c.closed.Load() {
+		return fmt.Errorf("depotfs is starting or stopping: %w", ErrUnavailable)
+	}
+	return fmt.Errorf("depotfs is stopping: %w", context.Canceled)
 }
 
 // Close writes what a clean stop leaves and releases share and catalog. Run must

@@ -248,9 +248,42 @@ func (c *Cache) Evict(ctx context.Context, paths []string, progress func(Progres
 		if c.cfg.Deploy == Beside {
 			return errors.New("hypervisors may read it directly (--deploy beside)")
 		}
-		return c.evictFile(ctx, ino)
+		return c.evictNow(ctx, ino)
 	})
 }
+
+// evictNow is evictFile for a person: work in the background on the file is
+// stopped first, what somebody has open is not touched.
+func (c *Cache) evictNow(ctx context.Context, ino Ino) error {
+	deadline := c.now().Add(evictPatience)
+	for {
+		if n := c.peek(ino); n != nil {
+			n.mu.Lock()
+			if n.p != nil && n.handles == 0 {
+				n.p.mu.Lock()
+				if n.p.stopFill != nil {
+					n.p.stopFill()
+				}
+				n.p.mu.Unlock()
+			}
+			n.mu.Unlock()
+			c.drop(n)
+		}
+		err := c.evictFile(ctx, ino)
+		if !errors.Is(err, errInUse) || c.now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// evictPatience is how long evict waits for work on a file to end: what is in
+// flight when it is asked to stop is a few requests.
+const evictPatience = 20 * time.Second
 
 // eachFile does one thing to every regular file of the paths.
 func (c *Cache) eachFile(ctx context.Context, paths []string, progress func(Progress), do func(ctx context.Context, ino Ino) error) ([]NotDone, error) {

@@ -244,9 +244,9 @@ func (d *depot) report(err error) {
 	case errors.Is(err, ErrUnavailable):
 		d.failures++
 		d.state, d.err = "unavailable", err
-		// 0.5 s, 1 s, 2 s … 16 s: a store that comes back is used within seconds, one
-		// that is down sees a request every now and then.
-		d.closedTo = time.Now().Add(jitter(500 * time.Millisecond << min(d.failures-1, 5)))
+		// 0.5 s, 1 s, 2 s, 4 s: a store that comes back is used within seconds, one that
+		// is down sees one request every few.
+		d.closedTo = time.Now().Add(jitter(500 * time.Millisecond << min(d.failures-1, 3)))
 	case errors.Is(err, ErrDenied):
 		d.state, d.err = "refused", err
 	case errors.Is(err, context.Canceled):
@@ -254,6 +254,12 @@ func (d *depot) report(err error) {
 		d.failures, d.state, d.err = 0, "on", nil
 		d.closedTo = time.Time{}
 	}
+}
+
+// left must follow admit when the work is over, whether it asked the store or not.
+func (d *depot) left() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.probing = false
 }
 

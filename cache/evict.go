@@ -22,6 +22,9 @@ const (
 	attrCacheTime = 61 * time.Second
 )
 
+// errInUse: depotfs itself works on the file.
+var errInUse = fmt.Errorf("being fetched or uploaded: %w", ErrBusy)
+
 // evictFile drops the local bytes of a clean file. The file is moved aside first,
 // and only what is still the same after every client of the share must have
 // noticed is removed.
@@ -73,7 +76,7 @@ func (c *Cache) mayEvict(n *node, rec *catalog.Inode) error {
 	case n.handles > 0:
 		return fmt.Errorf("open: %w", ErrBusy)
 	case n.file != nil:
-		return fmt.Errorf("in use: %w", ErrBusy)
+		return errInUse
 	case rec.Flags&catalog.FlagPinned != 0:
 		return fmt.Errorf("pinned: %w", ErrBusy)
 	case len(rec.Links) > 1:

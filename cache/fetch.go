@@ -229,7 +229,7 @@ func (c *Cache) launchLocked(n *node, off, end int64, background bool) int {
 				if !ok {
 					p.flights = p.flights[:len(p.flights)-1]
 					c.unref(n)
-					p.failLocked(f.off, f.end, fmt.Errorf("depotfs is stopping: %w", context.Canceled))
+					p.failLocked(f.off, f.end, c.notRunning())
 					return started
 				}
 				started++

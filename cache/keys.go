@@ -39,6 +39,7 @@ func (c *Cache) moveObjects(ctx context.Context, d *depot, rec *catalog.Inode) e
 	if err != nil {
 		return err
 	}
+	sent := rec
 	for i, key := range keys {
 		rec, err = c.record(rec.Ino)
 		if err != nil {
@@ -58,7 +59,30 @@ func (c *Cache) moveObjects(ctx context.Context, d *depot, rec *catalog.Inode) e
 	if len(keys) == 0 {
 		return nil
 	}
+	if err := c.attrsSent(sent); err != nil {
+		return err
+	}
 	return c.dropStale(rec.Ino, keys)
+}
+
+// attrsSent notes that the depot has the attributes of sent under all its names,
+// unless they were changed meanwhile.
+func (c *Cache) attrsSent(sent *catalog.Inode) error {
+	if sent.Flags&catalog.FlagAttrDirty == 0 {
+		return nil
+	}
+	_, err := c.change(sent.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+		if sameAttrs(r, sent) && slices.Equal(r.Links, sent.Links) {
+			r.Flags &^= catalog.FlagAttrDirty
+		}
+		return nil
+	})
+	return err
+}
+
+// sameAttrs compares what the depot keeps of attributes.
+func sameAttrs(a, b *catalog.Inode) bool {
+	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.Mtime == b.Mtime
 }
 
 // holds says whether the key has the current version of rec.
@@ -98,7 +122,7 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 		if len(r.Links) == 0 {
 			return c.removeObject(tx, o, path)
 		}
-		if r.Mode == rec.Mode && r.UID == rec.UID && r.GID == rec.GID && r.Mtime == rec.Mtime && len(r.Links) == 1 {
+		if sameAttrs(r, rec) && len(r.Links) == 1 {
 			r.Flags &^= catalog.FlagAttrDirty
 		}
 		return c.own1(tx, r, o)

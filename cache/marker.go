@@ -54,6 +54,8 @@ func (c *Cache) matchMarker(m share.Marker) error {
 		rand.Read(id[:])
 		m.ShareID = hex.EncodeToString(id[:])
 	}
+	c.marker.Lock()
+	defer c.marker.Unlock()
 	m.Zone = c.zoneName()
 	if cur, err := share.ReadMarker(c.share); err == nil { // opening the catalog may have raised it
 		m.InoHighWater = max(m.InoHighWater, cur.InoHighWater)
@@ -73,6 +75,8 @@ func (c *Cache) matchMarker(m share.Marker) error {
 // raiseHighWater keeps the highest inode number in the share, so that numbers are
 // not used again after the state directory was lost. The catalog calls it.
 func (c *Cache) raiseHighWater(upTo Ino) error {
+	c.marker.Lock()
+	defer c.marker.Unlock()
 	m, err := c.readMarker()
 	if err != nil {
 		return err
@@ -86,6 +90,8 @@ func (c *Cache) raiseHighWater(upTo Ino) error {
 
 // rememberDepot ties zone and share to a depot, for good.
 func (c *Cache) rememberDepot(id string) error {
+	c.marker.Lock()
+	defer c.marker.Unlock()
 	m, err := c.readMarker()
 	if err != nil {
 		return err

@@ -205,11 +205,12 @@ func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error
 			return err
 		}
 		toRemote(r)
-		return tx.DeleteQueue(r.Ino)
+		return c.putQueue(tx, r, 0, false) // a rename may still have to be followed
 	})
 	if err != nil {
 		return nil, err
 	}
+	c.kickRec(rec)
 	c.log.Warn("file vanished from the share; it is read from the depot", "path", path)
 	c.inodeChanged(rec.Ino)
 	return rec, nil

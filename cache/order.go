@@ -13,6 +13,7 @@ type orders struct {
 	dirs   map[Ino][]orderItem
 	at     map[Ino]orderPlace
 	parked map[Ino][]Ino // key: who is waited for
+	behind map[Ino]Ino   // the other way round
 }
 
 type orderItem struct {
@@ -26,7 +27,8 @@ type orderPlace struct {
 }
 
 func (o *orders) init() {
-	o.dirs, o.at, o.parked = map[Ino][]orderItem{}, map[Ino]orderPlace{}, map[Ino][]Ino{}
+	o.dirs, o.at = map[Ino][]orderItem{}, map[Ino]orderPlace{}
+	o.parked, o.behind = map[Ino][]Ino{}, map[Ino]Ino{}
 }
 
 func compareItems(a, b orderItem) int {
@@ -72,23 +74,30 @@ func (o *orders) remove(ino Ino) []Ino {
 	}
 	free := o.parked[ino]
 	delete(o.parked, ino)
+	delete(o.behind, ino)
+	for _, w := range free {
+		if o.behind[w] == ino {
+			delete(o.behind, w)
+		}
+	}
 	return free
 }
 
 // before returns the file that was finished last before ino in its directory,
-// passing over those for which skip is true.
+// passing over those for which skip is true. skip is called without the lock: it
+// asks the catalog, and this order again.
 func (o *orders) before(ino Ino, skip func(Ino) bool) (Ino, bool) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	p, ok := o.at[ino]
-	if !ok {
-		return 0, false
+	var earlier []orderItem
+	if p, ok := o.at[ino]; ok {
+		items := o.dirs[p.dir]
+		i, _ := slices.BinarySearchFunc(items, orderItem{p.finished, ino}, compareItems)
+		earlier = slices.Clone(items[:i])
 	}
-	items := o.dirs[p.dir]
-	i, _ := slices.BinarySearchFunc(items, orderItem{p.finished, ino}, compareItems)
-	for i--; i >= 0; i-- {
-		if !skip(items[i].ino) {
-			return items[i].ino, true
+	o.mu.Unlock()
+	for _, item := range slices.Backward(earlier) {
+		if !skip(item.ino) {
+			return item.ino, true
 		}
 	}
 	return 0, false
@@ -105,22 +114,14 @@ func (o *orders) park(ino, behind Ino) bool {
 	if !slices.Contains(o.parked[behind], ino) {
 		o.parked[behind] = append(o.parked[behind], ino)
 	}
+	o.behind[ino] = behind
 	return true
 }
 
-// has says whether a file is in the order.
-func (o *orders) has(ino Ino) bool {
+// waitsFor returns whom a parked file waits for.
+func (o *orders) waitsFor(ino Ino) (Ino, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, ok := o.at[ino]
-	return ok
-}
-
-// parkedBehind returns who waits for ino and has them wait no longer.
-func (o *orders) parkedBehind(ino Ino) []Ino {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	free := o.parked[ino]
-	delete(o.parked, ino)
-	return free
+	behind, ok := o.behind[ino]
+	return behind, ok
 }

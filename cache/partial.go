@@ -39,7 +39,9 @@ type partial struct {
 	fresh    int64 // bytes that came since the extents were saved
 	discards int   // how often all bytes were thrown away for a wrong checksum
 	filling  bool
-	gone     error // the version cannot be had any more
+	fills    bool               // its class has the rest follow in the background
+	stopFill context.CancelFunc // non-nil while filling
+	gone     error              // the version cannot be had any more
 }
 
 // waiter is a reader that waits for [off, end).
@@ -63,7 +65,7 @@ func (c *Cache) loadPartial(n *node, rec *catalog.Inode, path string) error {
 		return err
 	}
 	p := &partial{ino: n.ino, file: f, size: rec.Size, limit: rec.BaseLimit, mtime: rec.Mtime,
-		here: extent.FromRanges(ext.Here), written: extent.FromRanges(ext.Written)}
+		fills: c.rules.Of(path).Fill, here: extent.FromRanges(ext.Here), written: extent.FromRanges(ext.Written)}
 	if rec.State == PartialDirty {
 		if err := c.replaySidecar(p, rec); err != nil {
 			f.Close()
@@ -181,8 +183,11 @@ func (p *partial) wholeLocked() bool { return p.here.Contains(0, p.size) }
 func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) (int, error) {
 	p := n.p
 	p.mu.Lock()
-	size := p.size
+	size, fill := p.size, p.fills && !p.filling
 	p.mu.Unlock()
+	if fill {
+		h.c.fill(n)
+	}
 	if off >= size {
 		return 0, io.EOF
 	}

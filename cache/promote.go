@@ -48,21 +48,25 @@ func (c *Cache) complete(ctx context.Context, n *node) error {
 func (c *Cache) fill(n *node) {
 	p := n.p
 	p.mu.Lock()
-	start := !p.filling && p.gone == nil
+	start := !p.filling && p.gone == nil && !p.wholeLocked()
 	p.filling = p.filling || start
 	p.mu.Unlock()
 	if !start {
 		return
 	}
 	c.ref(n)
-	done := func() {
-		p.mu.Lock()
-		p.filling = false
-		p.mu.Unlock()
-		c.drop(n)
-	}
 	ok := c.spawn(func(ctx context.Context) {
-		defer done()
+		ctx, stop := context.WithCancel(ctx)
+		p.mu.Lock()
+		p.stopFill = stop
+		p.mu.Unlock()
+		defer func() {
+			stop()
+			p.mu.Lock()
+			p.filling, p.stopFill = false, nil
+			p.mu.Unlock()
+			c.drop(n)
+		}()
 		select {
 		case c.fills <- struct{}{}:
 		case <-ctx.Done():

@@ -141,11 +141,9 @@ func (c *Cache) redo(in *catalog.Intent) error {
 }
 
 // redoMove finishes a rename that the share has done, and undoes one that it has not.
-func (c *Cache) redoMove(in *catalog.Intent, notDone, done bool) error {
+// atFrom and atTo say where in the share the inode that was to move is.
+func (c *Cache) redoMove(in *catalog.Intent, atFrom, atTo bool) error {
 	drop := func() error { return c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(in.Seq) }) }
-	if notDone && !done || in.ShareIno != 0 && !done {
-		return drop()
-	}
 	m := move{oldName: in.OldName, name: in.NewName, oldPath: in.From, path: in.To, exchange: in.Kind == catalog.IntentExchange}
 	var err error
 	if m.src, err = c.record(in.Ino); err == nil {
@@ -161,6 +159,12 @@ func (c *Cache) redoMove(in *catalog.Intent, notDone, done bool) error {
 	}
 	if err != nil {
 		return err
+	}
+	if m.exchange && !inShare(m.src) { // the other side was to move, the other way
+		atFrom, atTo = atTo, atFrom
+	}
+	if in.ShareIno != 0 && (atFrom || !atTo) {
+		return drop()
 	}
 	if in.ShareIno == 0 && m.dst != nil && !m.exchange && inShare(m.dst) {
 		// A remote file over one in the share: done when that one is gone.
@@ -218,7 +222,7 @@ func (c *Cache) recheckDirty() error {
 	var dirty []*catalog.Inode
 	if err := c.cat.View(func(tx *catalog.Tx) error {
 		return tx.EachQueue(func(it *catalog.QueueItem) bool {
-			if r, err := tx.Inode(it.Ino); err == nil && r.State == Dirty && len(r.Links) > 0 {
+			if r, err := tx.Inode(it.Ino); err == nil && holdsOnlyCopy(r.State) && len(r.Links) > 0 {
 				dirty = append(dirty, r)
 			}
 			return true
@@ -229,6 +233,12 @@ func (c *Cache) recheckDirty() error {
 	for _, r := range dirty {
 		path, err := c.pathOf(r)
 		if err != nil {
+			continue
+		}
+		if r.State == PartialDirty {
+			if err := c.recheckPartial(r, path); err != nil {
+				return err
+			}
 			continue
 		}
 		st, err := c.share.Stat(path)
@@ -256,6 +266,20 @@ func (c *Cache) recheckDirty() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// recheckPartial brings the record of a file that was being written in part in
+// line with its sidecar.
+func (c *Cache) recheckPartial(r *catalog.Inode, path string) error {
+	n := c.acquire(r.Ino)
+	defer c.drop(n) // saves the extents
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := c.loadPartial(n, r, path); err != nil {
+		return err
+	}
+	n.p.fresh = max(n.p.fresh, 1)
 	return nil
 }
 

@@ -70,6 +70,7 @@ func (c *Cache) remover(ctx context.Context) {
 			return
 		}
 		retry, err := c.removeKey(ctx, d, key)
+		d.left()
 		if ctx.Err() != nil {
 			return
 		}

@@ -188,8 +188,17 @@ func (c *Cache) moveLocked(m *move) error {
 	if m.dst != nil {
 		intent.Victim = m.dst.Ino
 	}
-	if inShare(m.src) {
-		st, err := c.share.Stat(m.oldPath)
+	// What moves in the share tells recovery whether it has moved: the source, or the
+	// other side of an exchange with a file that is not here.
+	mover := ""
+	switch {
+	case inShare(m.src):
+		mover = m.oldPath
+	case m.exchange && inShare(m.dst):
+		mover = m.path
+	}
+	if mover != "" {
+		st, err := c.share.Stat(mover)
 		if err != nil {
 			return fmt.Errorf("rename %q: %w", m.oldPath, err)
 		}

@@ -358,30 +358,40 @@ func (c *Cache) guard(ctx context.Context, d *depot, key string, rec *catalog.In
 	return PutOptions{IfNoneMatch: true}, nil // somebody else's: a clash, which is resolved as one
 }
 
-// sendSmall brings a directory's marker or a symlink to the depot.
-func (c *Cache) sendSmall(ctx context.Context, d *depot, rec *catalog.Inode, path string) error {
+// sendSmall brings a directory's marker or a symlink to the depot, under all its names.
+func (c *Cache) sendSmall(ctx context.Context, d *depot, rec *catalog.Inode) error {
 	if rec.Ino == catalog.Root {
 		return c.unqueue(rec)
 	}
-	key, encoded := layout.Key(c.cfg.Prefix, path, isDir(rec))
+	keys, paths, err := c.wantedKeys(rec)
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		if ownsKey(rec, key) && rec.Flags&catalog.FlagAttrDirty == 0 {
+			continue
+		}
+		if err := c.putSmall(ctx, d, rec, paths[i], key); err != nil {
+			return err
+		}
+	}
+	if err := c.attrsSent(rec); err != nil {
+		return err
+	}
+	return c.dropStale(rec.Ino, keys)
+}
+
+func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path, key string) error {
 	unlock, err := d.keys.lock(ctx, key)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if !ownsKey(rec, key) || rec.Flags&catalog.FlagAttrDirty != 0 {
-		if err := c.putSmall(ctx, d, rec, path, key, encoded); err != nil {
-			return err
-		}
-	}
-	return c.dropStale(rec.Ino, []string{key})
-}
-
-func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path, key string, encoded bool) error {
 	opts, err := c.guard(ctx, d, key, rec)
 	if err != nil {
 		return err
 	}
+	_, encoded := layout.Key(c.cfg.Prefix, path, isDir(rec))
 	body := []byte(rec.Target)
 	opts.Metadata = c.metadata(rec, path, encoded, rec.Gen)
 	opts.CRC64, opts.HasCRC64 = crcOf(body), true
@@ -419,7 +429,7 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 			now := c.nanos()
 			return tx.PutRemoval(&catalog.Removal{Key: key, ETag: info.ETag, Path: path, Since: now, NotBefore: now})
 		}
-		if r.Mode == rec.Mode && r.UID == rec.UID && r.GID == rec.GID && r.Mtime == rec.Mtime || isDir(rec) {
+		if isDir(rec) {
 			r.Flags &^= catalog.FlagAttrDirty
 		}
 		return c.own1(tx, r, catalog.Object{Key: key, ETag: info.ETag, VersionID: info.VersionID, Gen: rec.Gen})

@@ -182,6 +182,7 @@ func (c *Cache) workLoop(ctx context.Context) error {
 			return err
 		}
 		retry := c.attend(ctx, d, ino)
+		d.left()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -222,7 +223,8 @@ func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 		}
 		return time.Time{}
 	case errors.Is(err, errParked):
-		return time.Time{}
+		// Whom it waits for wakes it; this is for when that one fails for too long.
+		return c.now().Add(c.cfg.Limits.OrderTimeout / 4)
 	case errors.As(err, &later):
 		c.changed.wake()
 		return later.at
@@ -290,9 +292,6 @@ func (c *Cache) failed(it *catalog.QueueItem, path string, cause error) time.Tim
 	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
 		c.log.Error("record a failed upload", "path", path, "err", err)
 	}
-	for _, w := range c.order.parkedBehind(it.Ino) {
-		c.work.Add(w, now.Add(c.cfg.Limits.OrderTimeout))
-	}
 	c.changed.wake()
 	return at
 }
@@ -325,7 +324,7 @@ func (c *Cache) reconcile(ctx context.Context, d *depot, it *catalog.QueueItem, 
 	case isRegular(rec):
 		err = c.moveObjects(ctx, d, rec)
 	default:
-		err = c.sendSmall(ctx, d, rec, path)
+		err = c.sendSmall(ctx, d, rec)
 	}
 	return err
 }
@@ -463,7 +462,10 @@ func (c *Cache) hurry(ino, first Ino) {
 // passable says whether name need not wait for the file p, finished earlier: it
 // has failed for too long, or it is a properties file that itself waits for name.
 func (c *Cache) passable(p Ino, name string) bool {
-	if since, ok := c.failing.Load(p); ok && c.now().Sub(since.(time.Time)) >= c.cfg.Limits.OrderTimeout {
+	if img, ok := c.order.waitsFor(p); ok && img != p && c.failsTooLong(img) {
+		return true
+	}
+	if c.failsTooLong(p) {
 		return true
 	}
 	rec, err := c.record(p)
@@ -474,6 +476,11 @@ func (c *Cache) passable(p Ino, name string) bool {
 		return false
 	}
 	return slices.Contains(c.namedBy(rec, c.pathText(rec)), name)
+}
+
+func (c *Cache) failsTooLong(p Ino) bool {
+	since, ok := c.failing.Load(p)
+	return ok && c.now().Sub(since.(time.Time)) >= c.cfg.Limits.OrderTimeout
 }
 
 func isProperties(name string) bool { return strings.HasSuffix(name, ".properties") }

@@ -1,0 +1,119 @@
+// Package cache is the heart of depotfs: one zone's tree of files, of which every
+// byte is in a local directory (the share), in an object store (the depot), or both.
+//
+// # Nouns
+//
+//   - The share is an ordinary directory, usually on NFS, that others use too. A
+//     file at its plain path there is always complete. What is incomplete, or ours
+//     alone, is under .depotfs in it.
+//   - The depot is a bucket and a key prefix. An object is a file's bytes under the
+//     prefix plus its path.
+//   - The catalog (package catalog, Badger) knows every name and attribute, what is
+//     here, what is dirty, and what waits for the depot.
+//   - An inode number is handed out once and is the FUSE node id. The object's key
+//     is data of the inode: a rename changes names at once and keys later.
+//   - A node is the live side of an inode: it exists while a handle is open or work
+//     on the bytes is under way, and has the ONE backing file of the inode.
+//   - A version is identified by size and CRC-64/NVME; the entity tag only guards
+//     requests. A generation (Gen) numbers the versions of an inode in this zone.
+//   - A stamp (share inode number, size, mtime, ctime) says that a file in the share
+//     has not changed, if it is older than the coarsest clock (2 s).
+//   - The queue says which inodes need attention; what is to be done follows from
+//     comparing the record with what the depot has. A removal is an object that
+//     no inode owns any more.
+//
+// # States of a regular file
+//
+// The table in state.go is the whole machine; setting State elsewhere is a bug.
+//
+//	            import                fetch                 whole
+//	(none) ---------------> Remote -----------> Partial -----------------> Clean
+//	   |                      |  ^ ^ evict         |  write                 |  ^
+//	   | create               |  | +--- evict, vanish -------- Clean        |  | uploaded,
+//	   |                write |  |                 v                  write |  | unchanged
+//	   |                      +--|------> PartialDirty                      v  |
+//	   |                         |             | whole                      |  |
+//	   +-------------------------|-------------+---------------------> Dirty --+
+//	                             +---- vanish (the share lost it; the depot has Base)
+//
+// Remote: no byte here. Partial: some bytes in .depotfs/partial/<inode>, all equal
+// to the depot's version. Clean: whole at the plain path, and in the depot.
+// PartialDirty: some bytes here, written ranges among them; the rest comes from the
+// version Base, of which [0,BaseLimit) still counts. Dirty: whole at the plain path,
+// the depot lacks it. "uploading" and "fetching" are no states: a crash during either
+// leaves Dirty or Partial, and the work starts again from what is on record.
+//
+// Bytes that only we have leave Dirty and PartialDirty by uploaded alone; unchanged
+// means that there were none, vanish that others removed them.
+//
+// # Locks
+//
+// In this order, and released before anything that waits for the network:
+//
+//	Cache.tree    shared by whoever uses a path in the share, exclusive while a
+//	              directory is renamed
+//	dirLocks      one per directory: a name means the same in share and catalog while
+//	              it is held; several in the order of their inode numbers
+//	node.mu       handles, writers, the backing file, which state the bytes are in
+//	partial.mu    extents, waiters and writes into the partial file
+//	Cache.mu      the table of nodes and their reference counts
+//	leaves        orders.mu, keyLocks.mu, depot.mu, problemList.mu …: never held
+//	              while another is taken
+//
+// node.mu and partial.mu may cover calls to the share and one catalog transaction.
+// keyLocks serialise requests that change one key; they are held across requests,
+// and taken with none of the above held. Notifications to the kernel are handed to
+// a queue (Notifier must not block).
+//
+// # What is on disk, and what a crash leaves
+//
+// A kill leaves everything that a system call wrote, in share and catalog. A power
+// cut leaves what was synced: fsync syncs the file, then, for one that is new or
+// renamed, its directory and the catalog. Opening a clean file for writing syncs the
+// catalog before it returns. After an unclean stop, New does the following before
+// anything else happens:
+//
+//   - Creating: share first, then catalog. In between: a file without a record,
+//     adopted when its directory is next looked at. A record whose file never
+//     became durable (power cut, no fsync) is dropped.
+//   - Unlink, rmdir, rename, exchange: intent, share, catalog (the transaction that
+//     changes names also ends the intent). An intent found at start is undone where
+//     the share was not changed yet and finished where it was.
+//   - A file unlinked while open: moved to .depotfs/open/<inode>; removed at start.
+//   - Fetching: bytes go into the partial file; the catalog names them only after
+//     fdatasync (every 256 MiB, at the last close, at fsync). Others are fetched again.
+//   - Writing into a partial file: the file, then the sidecar log, then the
+//     acknowledgement. After a kill all records count, after a power cut those
+//     before the last mark (fsync), and every cut of the length.
+//   - Promotion (last byte came): verify the checksum, dress and fsync the partial
+//     file, intent, rename to the plain path, catalog. Either name is found at start.
+//   - Eviction: intent, rename to .depotfs/evict/<inode>, wait until every NFS client
+//     has noticed, compare the stamp, catalog, unlink. Undone at start.
+//   - Upload: the record (Upload) is written before the first request that may make
+//     an object. Parts are recorded as the store confirms them; a restart asks
+//     ListParts and goes on. A single PUT whose answer was lost is recognised by the
+//     version mark in the object's metadata. The transaction that records the object
+//     also makes the file clean, if stamp and generation are still the same and no
+//     writer is open. A file that is unlinked meanwhile leaves a removal that names
+//     the mark.
+//   - Key migration: copy, then one transaction that owns the new key and makes a
+//     removal of the old one, then the delete. Each step is repeated until done.
+//   - Inode numbers are reserved in blocks, in catalog and share, before use.
+//
+// Losing the whole state directory loses no content: files are adopted from the share
+// and compared with the depot (the clean log saves reading those whose stamp has not
+// moved), remote names come from the depot's listing, and partial files with written
+// bytes from their sidecars. New numbers start above the mark in the share and have
+// another epoch.
+//
+// # Order
+//
+// Within a directory files are uploaded in the order in which they were finished,
+// one after the other (order.go); a properties file waits for the images it names.
+//
+// # What is not promised here
+//
+// Deletes are not recoverable, other zones are not told, unchanged parts are sent
+// again, holes are sent as zeros: later work. Nothing here waits for uploads: fsync
+// means durable in the share.
+package cache

@@ -1,0 +1,266 @@
+package cache_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"depotfs/cache"
+	"depotfs/cache/catalog"
+	"depotfs/cache/storetest"
+)
+
+// env is one zone: a share, a state directory and a store in memory.
+type env struct {
+	t      testing.TB
+	share  string
+	state  string
+	store  *storetest.Faulty
+	mem    *storetest.Mem
+	c      *cache.Cache
+	stop   context.CancelFunc
+	done   chan error
+	limits cache.Limits
+	settle time.Duration
+	fault  func(op, tag, rel string) error
+}
+
+func newEnv(t testing.TB) *env {
+	t.Helper()
+	mem := storetest.NewMem()
+	e := &env{t: t, share: t.TempDir(), state: t.TempDir(), mem: mem, store: storetest.NewFaulty(mem)}
+	e.open()
+	t.Cleanup(e.close)
+	return e
+}
+
+func (e *env) open() {
+	e.t.Helper()
+	level := slog.LevelWarn
+	if testing.Verbose() {
+		level = slog.LevelDebug
+	}
+	c, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", Limits: e.limits, Settle: &e.settle, ShareFault: e.fault,
+		Log: slog.New(slog.NewTextHandler(testWriter{e.t}, &slog.HandlerOptions{Level: level}))})
+	if err != nil {
+		e.t.Fatalf("open cache: %v", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	e.c, e.stop, e.done = c, stop, make(chan error, 1)
+	if e.store != nil {
+		c.SetStore(e.store, cache.StoreInfo{Bucket: "b"})
+	}
+	go func() { e.done <- c.Run(ctx) }()
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Logf("%s", bytes.TrimSpace(b))
+	return len(b), nil
+}
+
+func (e *env) close() {
+	if e.c == nil {
+		return
+	}
+	e.stop()
+	if err := <-e.done; err != nil {
+		e.t.Errorf("run: %v", err)
+	}
+	if err := e.c.Close(); err != nil {
+		e.t.Errorf("close: %v", err)
+	}
+	e.c = nil
+}
+
+func (e *env) restart() {
+	e.t.Helper()
+	e.close()
+	e.open()
+}
+
+var me = cache.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+
+// lookup walks a path.
+func (e *env) lookup(path string) (cache.Attr, error) {
+	ctx := context.Background()
+	a, err := e.c.Attr(ctx, catalog.Root)
+	for _, name := range split(path) {
+		if err != nil {
+			return a, err
+		}
+		a, err = e.c.Lookup(ctx, a.Ino, name)
+	}
+	return a, err
+}
+
+func split(path string) []string {
+	var out []string
+	for path != "" && path != "." {
+		dir, name := filepath.Split(path)
+		out = append([]string{name}, out...)
+		path = filepath.Clean(dir)
+		if dir == "" {
+			break
+		}
+	}
+	return out
+}
+
+func (e *env) parent(path string) (cache.Ino, string) {
+	e.t.Helper()
+	dir, name := filepath.Split(path)
+	a, err := e.lookup(filepath.Clean("./" + dir))
+	if err != nil {
+		e.t.Fatalf("lookup %q: %v", dir, err)
+	}
+	return a.Ino, name
+}
+
+func (e *env) mkdirAll(path string) {
+	e.t.Helper()
+	var sofar string
+	for _, name := range split(path) {
+		p, err := e.lookup(sofar)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		sofar = filepath.Join(sofar, name)
+		if _, err := e.lookup(sofar); err == nil {
+			continue
+		}
+		if _, err := e.c.Mkdir(context.Background(), me, p.Ino, name, 0o755); err != nil {
+			e.t.Fatalf("mkdir %q: %v", sofar, err)
+		}
+	}
+}
+
+// write makes or overwrites a file whole.
+func (e *env) write(path string, data []byte) cache.Ino {
+	e.t.Helper()
+	ctx := context.Background()
+	parent, name := e.parent(path)
+	a, h, err := e.c.Create(ctx, me, parent, name, 0o644, syscall.O_RDWR)
+	if err != nil {
+		a, err = e.lookup(path)
+		if err != nil {
+			e.t.Fatalf("create %q: %v", path, err)
+		}
+		if h, err = e.c.Open(ctx, a.Ino, syscall.O_RDWR|syscall.O_TRUNC); err != nil {
+			e.t.Fatalf("open %q: %v", path, err)
+		}
+	}
+	defer h.Release()
+	if _, err := h.WriteAt(ctx, data, 0); err != nil {
+		e.t.Fatalf("write %q: %v", path, err)
+	}
+	return a.Ino
+}
+
+func (e *env) read(path string) ([]byte, error) {
+	ctx := context.Background()
+	a, err := e.lookup(path)
+	if err != nil {
+		return nil, err
+	}
+	h, err := e.c.Open(ctx, a.Ino, syscall.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Release()
+	var out []byte
+	buf := make([]byte, 100_000)
+	for {
+		n, err := h.ReadAt(ctx, buf, int64(len(out)))
+		out = append(out, buf[:n]...)
+		if err == io.EOF {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+	}
+}
+
+func (e *env) mustRead(path string, want []byte) {
+	e.t.Helper()
+	got, err := e.read(path)
+	if err != nil {
+		e.t.Fatalf("read %q: %v", path, err)
+	}
+	if !bytes.Equal(got, want) {
+		e.t.Fatalf("%q: got %d bytes, want %d, or other bytes", path, len(got), len(want))
+	}
+}
+
+func (e *env) flush(paths ...string) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	left, err := e.c.Flush(ctx, paths, nil)
+	if err != nil {
+		e.t.Fatalf("flush: %v", err)
+	}
+	if len(left) > 0 {
+		e.t.Fatalf("flush left %+v", left)
+	}
+}
+
+func (e *env) evict(paths ...string) {
+	e.t.Helper()
+	left, err := e.c.Evict(context.Background(), paths, nil)
+	if err != nil || len(left) > 0 {
+		e.t.Fatalf("evict: %v %v", left, err)
+	}
+}
+
+// object returns the bytes under a key of the store.
+func (e *env) object(key string) ([]byte, bool) {
+	e.t.Helper()
+	body, _, err := e.mem.Get(context.Background(), key, 0, -1, "")
+	if err != nil {
+		return nil, false
+	}
+	defer body.Close()
+	b, err := io.ReadAll(body)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return b, true
+}
+
+func (e *env) wantObject(key string, want []byte) {
+	e.t.Helper()
+	got, ok := e.object(key)
+	if !ok || !bytes.Equal(got, want) {
+		e.t.Fatalf("object %q: exists %v, %d bytes, want %d", key, ok, len(got), len(want))
+	}
+}
+
+func (e *env) state1(path string) string {
+	e.t.Helper()
+	f, err := e.c.StatPath(context.Background(), path)
+	if err != nil {
+		e.t.Fatalf("stat %q: %v", path, err)
+	}
+	return f.State
+}
+
+func pattern(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+func setSize(n int64) cache.SetAttr { return cache.SetAttr{Valid: cache.SetSize, Size: n} }
