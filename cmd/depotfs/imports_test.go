@@ -31,6 +31,10 @@ var libraryFences = []struct {
 // tests that use it know no more of FUSE than a program on the mount does.
 const testKit = "github.com/hanwen/go-fuse/v2/posixtest"
 
+// testLibraries are what the tests of one package may use past a fence: a suite of
+// checks that knows nothing of how a file system is made.
+var testLibraries = map[string]string{"depotfs/integration": "github.com/hanwen/go-fuse/v2/posixtest"}
+
 // layers says which of our own packages each part may import, itself included.
 var layers = map[string][]string{
 	"depotfs/cmd":         {"depotfs/cmd", "depotfs/fs", "depotfs/s3store", "depotfs/cache"},
@@ -157,6 +161,8 @@ func TestFencesHold(t *testing.T) {
 		{name: "go-fuse in a test of the heart", p: goPackage{ImportPath: "depotfs/cache", XTestImports: []string{"github.com/hanwen/go-fuse/v2/fuse"}}, want: "only depotfs/fs may"},
 		{name: "the kit for mounts in a test", p: goPackage{ImportPath: "depotfs/integration", TestImports: []string{testKit}}},
 		{name: "the kit for mounts in the program", p: goPackage{ImportPath: "depotfs/cache", Imports: []string{testKit}}, want: "only depotfs/fs may"},
+		{name: "the suite in a black-box test", p: goPackage{ImportPath: "depotfs/integration", TestImports: []string{"github.com/hanwen/go-fuse/v2/posixtest"}}},
+		{name: "the suite in a black-box program", p: goPackage{ImportPath: "depotfs/integration", Imports: []string{"github.com/hanwen/go-fuse/v2/posixtest"}}, want: "only depotfs/fs may"},
 		{name: "the SDK in cmd", p: goPackage{ImportPath: "depotfs/cmd/depotfs", Imports: []string{"github.com/aws/aws-sdk-go-v2/aws"}}, want: "only depotfs/s3store may"},
 		{name: "Badger beside the catalog", p: goPackage{ImportPath: "depotfs/cache/queue", Imports: []string{"github.com/dgraph-io/badger/v4"}}, want: "only depotfs/cache/catalog may"},
 		{name: "cli in a door", p: goPackage{ImportPath: "depotfs/s3store", Imports: []string{"github.com/urfave/cli/v2"}}, want: "only depotfs/cmd may"},
