@@ -22,7 +22,7 @@ good() { printf '  %s✓%s %s\n' "$green" "$plain" "$*"; }
 fail() { printf '%s✗ %s%s\n' "$red" "$*" "$plain" >&2; exit 1; }
 
 # size BYTES: for people.
-size() { numfmt --to=iec-i --suffix=B --format=%.1f "$1"; }
+size() { numfmt --to=iec-i --suffix=B --round=nearest --format=%.1f "$1"; }
 
 # do_ COMMAND...: runs it so that a signal to the script ends it at once (bash
 # delays traps until a foreground command returns), in a process group of its own.
@@ -59,6 +59,7 @@ start_store() {
 	AWS_REGION=us-east-1
 	export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION
 	unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
+	: >"$3" # it is read below, perhaps before the server has started
 	"$depotfs_store" --dir "$1" --listen "$2" </dev/null >"$3" 2>&1 &
 	store_pid=$!
 	local i
@@ -72,11 +73,23 @@ start_store() {
 }
 
 mounted=''
+# stop PID (or -GROUP): ends a process of ours and waits for it. A signal can be
+# lost between the fork and the exec of a program, so it is sent again.
+stop() {
+	local i
+	for ((i = 0; i < 200; i++)); do
+		if ((i % 20 == 0)); then kill -TERM -- "$1" || break; fi
+		kill -0 -- "$1" || break
+		sleep 0.05
+	done
+	kill -KILL -- "$1" || true
+	wait "${1#-}" || true
+} 2>/dev/null # bash reports jobs that a signal ended
+
 # take_down ends what was started here, in the reverse order, and nothing else.
 take_down() {
 	if [[ -n $child ]]; then
-		kill -TERM -- "-$child" 2>/dev/null || true
-		wait "$child" 2>/dev/null || true
+		stop "-$child"
 		child=''
 	fi
 	if [[ -n $mounted ]]; then
@@ -86,8 +99,7 @@ take_down() {
 		mounted=''
 	fi
 	if [[ -n $store_pid ]]; then
-		kill -TERM "$store_pid" 2>/dev/null || true
-		wait "$store_pid" 2>/dev/null || true
+		stop "$store_pid"
 		store_pid=''
 	fi
 }

@@ -174,7 +174,7 @@ start_store "$work/store" 127.0.0.1:0 "$work/store.log"
 say 'S3 server of this demo' "$store_url"
 mounted=$mnt
 timed "$depotfs" mount --cache-dir "$cache" --state-dir "$state" --zone z1 \
-	--bucket "$bucket" --endpoint "$store_url" --path-style "$mnt"
+	--bucket "$bucket" --endpoint "$store_url" --path-style "$mnt" >"$work/mount.log"
 say 'mounted' "$took"
 
 step "Write images under CloudStack's paths"
@@ -208,6 +208,7 @@ timed first_block
 say '4 KiB from the middle of the disk' "$took"
 timed qemu-img info "$mnt/$disk" >"$work/info"
 say 'qemu-img info' "$took  ($(sed -n 's/^virtual size: //p' "$work/info"))"
+do_ "$depotfs" stat "$mnt/$disk"
 timed convert_disk
 good "qemu-img convert gives the disk that was written ($took)"
 timed unpack_ova
@@ -215,8 +216,6 @@ good "tar unpacks the disk that was packed ($took)"
 timed check_sums
 good "sha256 of all ${#images[@]} images as before ($took)"
 
-step 'depotfs stat'
-do_ "$depotfs" stat "$mnt/$disk"
 step 'depotfs status'
 do_ "$depotfs" status "$mnt"
 
