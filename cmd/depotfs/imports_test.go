@@ -31,10 +31,6 @@ var libraryFences = []struct {
 // tests that use it know no more of FUSE than a program on the mount does.
 const testKit = "github.com/hanwen/go-fuse/v2/posixtest"
 
-// testLibraries are what the tests of one package may use past a fence: a suite of
-// checks that knows nothing of how a file system is made.
-var testLibraries = map[string]string{"depotfs/integration": "github.com/hanwen/go-fuse/v2/posixtest"}
-
 // layers says which of our own packages each part may import, itself included.
 var layers = map[string][]string{
 	"depotfs/cmd":         {"depotfs/cmd", "depotfs/fs", "depotfs/s3store", "depotfs/cache"},
