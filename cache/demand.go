@@ -67,7 +67,7 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 		for i := range left {
 			left[i].Reason = "the store is off"
 		}
-		return append(bad, notDone(left)...), err
+		return append(bad, c.notDone(left)...), err
 	}
 	var total Progress
 	t := time.NewTicker(flushLook)
@@ -90,11 +90,11 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 			if err := c.cat.Sync(context.WithoutCancel(ctx)); err != nil {
 				return bad, err
 			}
-			return append(bad, notDone(left)...), nil
+			return append(bad, c.notDone(left)...), nil
 		}
 		select {
 		case <-ctx.Done():
-			return append(bad, notDone(left)...), nil
+			return append(bad, c.notDone(left)...), nil
 		case <-woken:
 			// Many files finish per second: look again only so often.
 			select {
@@ -112,14 +112,17 @@ const flushLook = 200 * time.Millisecond
 // unsentFile is one thing that the depot lacks.
 type unsentFile struct {
 	NotDone
-	ino  Ino
+	rec  *catalog.Inode // nil: a removal
 	size int64
 	busy bool // somebody has it open for writing
 }
 
-func notDone(left []unsentFile) []NotDone {
+func (c *Cache) notDone(left []unsentFile) []NotDone {
 	out := make([]NotDone, 0, len(left))
 	for _, l := range left {
+		if l.rec != nil {
+			l.Path = c.pathText(l.rec)
+		}
 		out = append(out, l.NotDone)
 	}
 	return out
@@ -160,8 +163,7 @@ func (c *Cache) unsent(sc scope, hurry bool) ([]unsentFile, error) {
 		return nil, err
 	}
 	for _, i := range items {
-		path := c.pathText(i.rec)
-		f := unsentFile{ino: i.it.Ino, size: i.rec.Size, NotDone: NotDone{Path: path, Reason: "waits for its turn to be uploaded"}}
+		f := unsentFile{rec: i.rec, size: i.rec.Size, NotDone: NotDone{Reason: "waits for its turn to be uploaded"}}
 		if n := c.peek(i.it.Ino); n != nil {
 			n.mu.Lock()
 			f.busy = n.writers > 0

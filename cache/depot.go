@@ -64,18 +64,13 @@ func (c *Cache) SetStore(s Store, info StoreInfo) {
 
 // attachLoop joins the depot whenever a store was set, and then lists it.
 func (c *Cache) attachLoop(ctx context.Context) error {
+	var last *depot
 	for {
-		d := c.depot.Load()
-		if d == nil {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-c.newDepot:
+		if d := c.depot.Load(); d != nil && d != last {
+			last = d
+			if err := c.attach(ctx, d); err != nil {
+				return err
 			}
-			continue
-		}
-		if err := c.attach(ctx, d); err != nil {
-			return err
 		}
 		select {
 		case <-ctx.Done():

@@ -54,6 +54,7 @@
 //	              directory is renamed
 //	dirLocks      one per directory: a name means the same in share and catalog while
 //	              it is held; several in the order of their inode numbers
+//	partial.promoting  one at a time verifies a complete file and moves it to its place
 //	node.mu       handles, writers, the backing file, which state the bytes are in
 //	partial.mu    extents, waiters and writes into the partial file
 //	Cache.mu      the table of nodes and their reference counts

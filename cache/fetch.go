@@ -30,6 +30,8 @@ const (
 	// maxDiscards is how often a file is fetched anew after a wrong checksum
 	// before its readers are told.
 	maxDiscards = 2
+	// maxFollow is how often one fetch follows an object to another key or tag.
+	maxFollow = 3
 )
 
 // flight is one GET under way.
@@ -269,7 +271,7 @@ func (c *Cache) fly(ctx context.Context, n *node, f *flight, background bool) er
 			return err
 		}
 		err = c.get(ctx, d, n, rec, f)
-		if !errors.Is(err, ErrChanged) && !errors.Is(err, ErrNotFound) || try > 0 {
+		if !errors.Is(err, ErrChanged) && !errors.Is(err, ErrNotFound) || try >= maxFollow {
 			if try > 0 && (errors.Is(err, ErrChanged) || errors.Is(err, ErrNotFound)) {
 				err = fmt.Errorf("%w (%v)", ErrGone, err)
 			}
@@ -335,6 +337,13 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 	obj, ok := currentObject(rec)
 	if !ok {
 		return fmt.Errorf("%w (%v)", ErrGone, cause)
+	}
+	now, err := c.record(n.ino)
+	if err != nil {
+		return err
+	}
+	if cur, ok := currentObject(now); ok && cur != obj {
+		return nil // renamed: the object has moved to another key meanwhile
 	}
 	info, err := d.store.Head(ctx, obj.Key)
 	if errors.Is(err, ErrNotFound) {

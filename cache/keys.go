@@ -131,7 +131,7 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 		err = c.cat.Update(func(tx *catalog.Tx) error {
 			return c.removeObject(tx, catalog.Object{Key: key, ETag: info.ETag}, path)
 		})
-		c.kickRemovals()
+		c.removals.Add(key, c.now())
 	}
 	return err
 }
@@ -283,17 +283,20 @@ func (c *Cache) stepAside(ctx context.Context, d *depot, rec *catalog.Inode, src
 // dropStale makes removals of the keys of an inode that it does not want, and ends
 // its queue item when nothing else is to be done.
 func (c *Cache) dropStale(ino Ino, wanted []string) error {
+	var gone []catalog.Object
 	err := c.cat.Update(func(tx *catalog.Tx) error {
 		r, err := inode(tx, ino)
 		if err != nil {
 			return err
 		}
+		gone = gone[:0]
 		var keep []catalog.Object
 		for _, o := range r.Objects {
 			if slices.Contains(wanted, o.Key) {
 				keep = append(keep, o)
 				continue
 			}
+			gone = append(gone, o)
 			if err := c.removeObject(tx, o, c.keyPath(o.Key)); err != nil {
 				return err
 			}
@@ -316,7 +319,9 @@ func (c *Cache) dropStale(ino Ino, wanted []string) error {
 		}
 		return tx.DeleteQueue(ino)
 	})
-	c.kickRemovals()
+	for _, o := range gone {
+		c.removals.Add(o.Key, c.now())
+	}
 	if err != nil {
 		return err
 	}

@@ -35,21 +35,37 @@ func compareItems(a, b orderItem) int {
 	return cmp.Or(cmp.Compare(a.finished, b.finished), cmp.Compare(a.ino, b.ino))
 }
 
-// set puts a file into the order of its directory, or moves it there.
-func (o *orders) set(ino, dir Ino, finished int64) {
+// set puts a file into the order of its directory, or moves it there. It returns
+// who waited for it where it was: they may come before it now, and it must not wait
+// for them while they wait for it.
+func (o *orders) set(ino, dir Ino, finished int64) (free []Ino) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	place := orderPlace{dir, finished}
 	if old, ok := o.at[ino]; ok {
 		if old == place {
-			return
+			return nil
 		}
 		o.takeLocked(ino, old)
+		free = o.freeLocked(ino)
 	}
 	o.at[ino] = place
 	item := orderItem{finished, ino}
 	i, _ := slices.BinarySearchFunc(o.dirs[dir], item, compareItems)
 	o.dirs[dir] = slices.Insert(o.dirs[dir], i, item)
+	return free
+}
+
+// freeLocked has those wait no longer who wait for ino, and returns them.
+func (o *orders) freeLocked(ino Ino) []Ino {
+	free := o.parked[ino]
+	delete(o.parked, ino)
+	for _, w := range free {
+		if o.behind[w] == ino {
+			delete(o.behind, w)
+		}
+	}
+	return free
 }
 
 func (o *orders) takeLocked(ino Ino, p orderPlace) {
@@ -72,15 +88,8 @@ func (o *orders) remove(ino Ino) []Ino {
 		o.takeLocked(ino, p)
 		delete(o.at, ino)
 	}
-	free := o.parked[ino]
-	delete(o.parked, ino)
 	delete(o.behind, ino)
-	for _, w := range free {
-		if o.behind[w] == ino {
-			delete(o.behind, w)
-		}
-	}
-	return free
+	return o.freeLocked(ino)
 }
 
 // before returns the file that was finished last before ino in its directory,

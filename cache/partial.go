@@ -27,6 +27,11 @@ type partial struct {
 	ino  Ino
 	file *os.File
 
+	// promoting is held while the checksum is computed and the file moved to its
+	// place, so that this is done once; it comes before node.mu and is held over reads
+	// of the partial file only.
+	promoting sync.Mutex
+
 	mu       sync.Mutex // guards below; covers writes into file, never the network
 	size     int64
 	here     extent.Set
@@ -139,7 +144,8 @@ func (p *partial) store(off int64, b []byte) error {
 	end := min(off+int64(len(b)), p.limit)
 	for _, m := range p.here.Missing(off, end) {
 		if _, err := p.file.WriteAt(b[m.Off-off:m.End-off], m.Off); err != nil {
-			return fmt.Errorf("write fetched bytes: %w", err)
+			// A reader must not be told ENOSPC: it has not asked to write.
+			return fmt.Errorf("keep fetched bytes in the cache directory: %w (%v)", syscall.EIO, err)
 		}
 		p.here.Add(m.Off, m.End)
 		p.fresh += m.End - m.Off

@@ -96,14 +96,28 @@ func (c *Cache) fill(n *node) {
 // promote moves a file whose last byte has come to its plain path, after its
 // checksum was verified. A file that is whole already, or not yet, is left alone.
 func (c *Cache) promote(n *node) error {
+	n.mu.Lock()
+	p := n.p
+	n.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	p.promoting.Lock()
+	defer p.promoting.Unlock()
 	for {
+		p.mu.Lock()
+		whole := p.wholeLocked()
+		p.mu.Unlock()
+		if !whole || n.whole.Load() {
+			return nil // discarded, or done, by who was first
+		}
 		rec, err := c.record(n.ino)
 		if err != nil {
 			return err
 		}
 		var crc uint64
 		if rec.State == Partial || rec.State == Remote {
-			if crc, err = c.verify(n, rec); err != nil {
+			if crc, err = c.verify(p, rec); err != nil {
 				return err
 			}
 		}
@@ -130,13 +144,7 @@ func (c *Cache) promote(n *node) error {
 
 // verify computes the checksum of a complete clean file and compares it with the
 // version's. Without a recorded one, length and the conditional GETs have to do.
-func (c *Cache) verify(n *node, rec *catalog.Inode) (uint64, error) {
-	n.mu.Lock()
-	p := n.p
-	n.mu.Unlock()
-	if p == nil || n.whole.Load() {
-		return 0, nil
-	}
+func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
 	h := crc64nvme.New()
 	if _, err := io.Copy(h, io.NewSectionReader(p.file, 0, rec.Size)); err != nil {
 		return 0, fmt.Errorf("read back what was fetched: %w", err)
@@ -149,6 +157,7 @@ func (c *Cache) verify(n *node, rec *catalog.Inode) (uint64, error) {
 	if !dirty {
 		p.here.Remove(0, p.size)
 		p.fresh = 1 // the emptied extents must be saved
+		p.failLocked(0, p.size, ErrChecksum)
 		p.discards++
 		if p.discards > maxDiscards {
 			p.gone = fmt.Errorf("checksum of the object differs from the recorded one: %w", ErrChecksum)

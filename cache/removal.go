@@ -11,11 +11,21 @@ import (
 	"depotfs/cache/layout"
 )
 
-// kickRemovals has removeLoop read what is to be removed.
-func (c *Cache) kickRemovals() {
+// kickRemovals has the keys of an inode that lost them looked at.
+func (c *Cache) kickRemovals(rec *catalog.Inode, path string) {
 	if c.depot.Load() == nil {
 		return
 	}
+	now := c.now()
+	for _, o := range rec.Objects {
+		c.removals.Add(o.Key, now)
+	}
+	key, _ := layout.Key(c.cfg.Prefix, path, isDir(rec)) // an upload may have been under way to it
+	c.removals.Add(key, now)
+}
+
+// loadRemovals puts into memory what the catalog says is to be removed.
+func (c *Cache) loadRemovals() {
 	err := c.cat.View(func(tx *catalog.Tx) error {
 		n := 0
 		return tx.EachRemoval(func(r *catalog.Removal) bool {
@@ -30,9 +40,9 @@ func (c *Cache) kickRemovals() {
 }
 
 const (
-	// maxRemovals bounds how many removals one look puts into memory; their end
-	// makes the next look.
-	maxRemovals = 1000
+	// maxRemovals bounds how many removals one look puts into memory; when they have
+	// ended, the next look follows.
+	maxRemovals = 10_000
 	// removers is how many removals are under way at once: they are small requests
 	// that wait for the store's answer.
 	removers = 8
@@ -81,7 +91,7 @@ func (c *Cache) remover(ctx context.Context) {
 		if retry.IsZero() {
 			c.changed.wake()
 			if c.removals.Len() == 0 {
-				c.kickRemovals()
+				c.loadRemovals()
 			}
 		}
 	}
@@ -112,6 +122,13 @@ func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time,
 	if err != nil {
 		return time.Time{}, err
 	}
+	if rm.UploadID != "" {
+		err := d.store.AbortMultipart(ctx, rm.Key, rm.UploadID)
+		d.report(err)
+		if err != nil {
+			return time.Time{}, err
+		}
+	}
 	if owner == 0 {
 		if err := c.deleteObject(ctx, d, rm); err != nil {
 			return time.Time{}, err
@@ -122,13 +139,6 @@ func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time,
 }
 
 func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal) error {
-	if rm.UploadID != "" {
-		err := d.store.AbortMultipart(ctx, rm.Key, rm.UploadID)
-		d.report(err)
-		if err != nil {
-			return err
-		}
-	}
 	etag := rm.ETag
 	if rm.Version != "" {
 		info, err := d.store.Head(ctx, rm.Key)

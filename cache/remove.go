@@ -80,8 +80,11 @@ func (c *Cache) unlinkLocked(d lockedDir, rec *catalog.Inode, name string) error
 	if !open && len(rec.Links) == 1 {
 		c.removePartial(rec)
 	}
-	c.work.Add(rec.Ino, c.now()) // the last name's keys are removals by now; another name's are not
-	c.kickRemovals()
+	if len(rec.Links) > 1 {
+		c.work.Add(rec.Ino, c.now()) // the key of this name is to go
+	} else {
+		c.kickRemovals(rec, path)
+	}
 	c.changed.wake()
 	return nil
 }
@@ -358,7 +361,7 @@ func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, in
 		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
 	}
 	c.dirSeen.Delete(rec.Ino)
-	c.kickRemovals()
+	c.kickRemovals(rec, path)
 	c.changed.wake()
 	return nil
 }

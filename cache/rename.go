@@ -217,11 +217,13 @@ func (c *Cache) moveLocked(m *move) error {
 	if m.dst != nil && !m.exchange && !open {
 		c.removePartial(m.dst)
 	}
-	c.work.Add(m.src.Ino, c.now())
-	if m.exchange {
-		c.work.Add(m.dst.Ino, c.now())
+	c.kick(m.src.Ino)
+	switch {
+	case m.exchange:
+		c.kick(m.dst.Ino)
+	case m.dst != nil:
+		c.kickRemovals(m.dst, m.path)
 	}
-	c.kickRemovals()
 	c.changed.wake()
 	return nil
 }

@@ -14,7 +14,10 @@ import (
 // called concurrently, honour ctx, and make at most the retries that their
 // configuration names; long-term retrying is the caller's business. Errors wrap
 // exactly one of ErrNotFound, ErrChanged, ErrDenied, ErrChecksum, ErrRejected or
-// ErrUnavailable (see errors.go), or are ctx's own error.
+// ErrUnavailable (see errors.go), or are ctx's own error. An error of a body's own
+// reader comes back wrapped without any of them; a body that ends early is
+// ErrChecksum. A condition on an object that does not exist is ErrChanged.
+// Metadata is printable ASCII, 2 KiB at most, else ErrRejected.
 type Store interface {
 	// List calls page once for every page of the listing, in key order, until
 	// the listing ends or page returns an error, which List returns unchanged.
@@ -27,7 +30,7 @@ type Store interface {
 	// Get opens length bytes at offset (length < 0: to the end). With a
 	// non-empty ifMatch the answer is of exactly that version or ErrChanged.
 	// The reader returns io.ErrUnexpectedEOF where the body ends early; the
-	// caller closes it. ObjectInfo.Size is the size of the whole object.
+	// caller closes it. A range that begins at or beyond the end is ErrRejected. ObjectInfo.Size is the size of the whole object.
 	Get(ctx context.Context, key string, offset, length int64, ifMatch string) (io.ReadCloser, ObjectInfo, error)
 
 	// Put stores size bytes of body under key, at once or not at all.
@@ -43,7 +46,7 @@ type Store interface {
 	// CopyPart makes part n from bytes [offset, offset+length) of another object.
 	CopyPart(ctx context.Context, key, uploadID string, n int, src string, srcIfMatch string, offset, length int64) (Part, error)
 	// CompleteMultipart makes the object visible; o carries the conditions and
-	// the checksum of the whole object.
+	// the checksum of the whole object. After a refusal the upload may be gone.
 	CompleteMultipart(ctx context.Context, key, uploadID string, parts []Part, size int64, o PutOptions) (ObjectInfo, error)
 	// AbortMultipart forgets an upload; one that is gone is no error.
 	AbortMultipart(ctx context.Context, key, uploadID string) error
@@ -122,14 +125,14 @@ type MultipartInfo struct {
 
 // Capabilities is what Probe found that a store really does.
 type Capabilities struct {
-	ConditionalPut      bool // If-None-Match and If-Match on PUT
-	ConditionalComplete bool // the same on CompleteMultipartUpload
-	ConditionalDelete   bool // If-Match on DELETE is honoured
-	CopyPart            bool // UploadPartCopy with ranges
-	CRC64               bool // full-object CRC-64/NVME, multipart too
-	Versioning          bool // the bucket keeps versions
-	ClockSkew           time.Duration
-	Server              string // Server header, for people
+	ConditionalPut      bool          `json:"conditional_put"`      // If-None-Match and If-Match on PUT
+	ConditionalComplete bool          `json:"conditional_complete"` // the same on CompleteMultipartUpload
+	ConditionalDelete   bool          `json:"conditional_delete"`   // If-Match on DELETE is honoured
+	CopyPart            bool          `json:"copy_part"`            // UploadPartCopy with ranges
+	CRC64               bool          `json:"crc64nvme"`            // full-object CRC-64/NVME, multipart too
+	Versioning          bool          `json:"versioning"`           // the bucket keeps versions
+	ClockSkew           time.Duration `json:"clock_skew_ns"`        // the store's clock minus ours
+	Server              string        `json:"server"`               // Server header, for people
 }
 
 // StoreUsage counts traffic with the store.

@@ -136,7 +136,7 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 		return err
 	}
 	if _, urgent := c.urgent.Load(s.rec.Ino); touched && !urgent && c.settle(cl) > 0 {
-		c.order.set(s.rec.Ino, s.rec.Links[0].Parent, s.rec.FinishedAt)
+		c.reorder(s.rec)
 		return laterError{now.Add(c.settle(cl)), "was just written"}
 	}
 	return nil
@@ -342,6 +342,11 @@ func (c *Cache) guard(ctx context.Context, d *depot, key string, rec *catalog.In
 	}
 	if rm == nil {
 		return PutOptions{IfNoneMatch: true}, nil
+	}
+	if rm.UploadID != "" { // the record goes when we take the key over
+		if err := d.store.AbortMultipart(ctx, key, rm.UploadID); err != nil {
+			return PutOptions{}, err
+		}
 	}
 	if rm.ETag != "" {
 		return PutOptions{IfMatch: rm.ETag}, nil

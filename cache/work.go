@@ -122,7 +122,7 @@ func (c *Cache) schedule(it *catalog.QueueItem, rec *catalog.Inode) {
 		return
 	}
 	if isRegular(rec) && holdsOnlyCopy(rec.State) && len(rec.Links) > 0 {
-		c.order.set(rec.Ino, rec.Links[0].Parent, rec.FinishedAt)
+		c.reorder(rec)
 	}
 	at := time.Unix(0, it.NotBefore)
 	if _, ok := c.urgent.Load(rec.Ino); ok {
@@ -147,13 +147,7 @@ func (c *Cache) loadQueue() {
 			}
 			return len(all) < maxQueued
 		})
-		if err != nil {
-			return err
-		}
-		return tx.EachRemoval(func(r *catalog.Removal) bool {
-			c.removals.Add(r.Key, time.Unix(0, r.NotBefore))
-			return true
-		})
+		return err
 	})
 	if err != nil {
 		c.log.Error("read the upload queue", "err", err)
@@ -164,6 +158,7 @@ func (c *Cache) loadQueue() {
 	for _, w := range all {
 		c.schedule(w.it, w.rec)
 	}
+	c.loadRemovals()
 }
 
 // workLoop is one worker: it takes an inode that is due and brings the depot up to date with it.
@@ -240,6 +235,13 @@ func (c *Cache) leave(ino Ino) {
 	c.failing.Delete(ino)
 	c.unorder(ino)
 	c.changed.wake()
+}
+
+// reorder puts a file into the order of its directory, at the time it was finished.
+func (c *Cache) reorder(rec *catalog.Inode) {
+	for _, w := range c.order.set(rec.Ino, rec.Links[0].Parent, rec.FinishedAt) {
+		c.work.Add(w, c.now())
+	}
 }
 
 // unorder takes a file out of the order of its directory.
@@ -412,7 +414,7 @@ func (c *Cache) mayGo(rec *catalog.Inode, cl layout.Class, path string) error {
 			return laterError{now.Add(max(time.Second, c.settle(cl))), "open for writing"}
 		}
 	}
-	c.order.set(rec.Ino, rec.Links[0].Parent, rec.FinishedAt)
+	c.reorder(rec)
 	if due := time.Unix(0, max(rec.FinishedAt, 0)).Add(c.settle(cl)); !urgent && now.Before(due) {
 		return laterError{due, "waits until nobody has changed it for " + c.settle(cl).String()}
 	}

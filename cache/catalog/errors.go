@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 var (
@@ -16,7 +17,7 @@ var (
 	ErrDamaged = errors.New("the catalog is damaged; no file content is in it, the share holds all of that: " +
 		"stop depotfs, move the state directory aside, mount again, and depotfs rebuilds the catalog from share and depot")
 	// ErrFull: the disk of the state directory has no room for another change.
-	ErrFull = errors.New("the state directory's disk is full: free some space there")
+	ErrFull = fmt.Errorf("the state directory's disk is full: free some space there: %w", syscall.ENOSPC)
 	// ErrTooBig: a record, or a transaction as a whole, is larger than the catalog can store at once.
 	ErrTooBig = errors.New("too large for one change of the catalog")
 	// ErrClosed: the catalog was closed.
