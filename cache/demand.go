@@ -13,9 +13,8 @@ import (
 
 // scope is what a command works on: the inodes of its paths and all below.
 type scope struct {
-	all   bool
-	inos  map[Ino]string
-	total int64
+	all  bool
+	inos map[Ino]string
 }
 
 func (c *Cache) scopeOf(ctx context.Context, paths []string) (scope, []NotDone, error) {

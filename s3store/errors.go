@@ -120,7 +120,7 @@ func (s *Store) fail(ctx context.Context, c *call, err error) error {
 	if errors.As(err, &done) {
 		return err
 	}
-	meaning, text := s.judge(err)
+	text, meaning := s.judge(err)
 	return &storeError{kind: c.kind, key: c.key, meaning: meaning, text: s.keys.redact(text), code: codeOf(err)}
 }
 
@@ -130,14 +130,14 @@ func (s *Store) errorf(c *call, meaning error, format string, args ...any) error
 }
 
 // judge finds out what an error of the SDK means and says it in words.
-func (s *Store) judge(err error) (meaning error, text string) {
+func (s *Store) judge(err error) (text string, meaning error) {
 	var keys *keyError
 	if errors.As(err, &keys) {
-		return cache.ErrDenied, keys.Error() + " (set the access key and secret key, or what the AWS default chain reads)"
+		return keys.Error() + " (set the access key and secret key, or what the AWS default chain reads)", cache.ErrDenied
 	}
 	var invalid smithy.InvalidParamsError
 	if errors.As(err, &invalid) {
-		return cache.ErrRejected, invalid.Error()
+		return invalid.Error(), cache.ErrRejected
 	}
 	status := 0
 	var response *smithyhttp.ResponseError
@@ -151,12 +151,12 @@ func (s *Store) judge(err error) (meaning error, text string) {
 		if !ok {
 			meaning = byStatus(status)
 		}
-		return meaning, s.explain(code, message, status)
+		return s.explain(code, message, status), meaning
 	}
 	if status != 0 {
-		return byStatus(status), fmt.Sprintf("%s answered %d %s in a form that is not S3's", s.cfg.where(), status, http.StatusText(status))
+		return fmt.Sprintf("%s answered %d %s in a form that is not S3's", s.cfg.where(), status, http.StatusText(status)), byStatus(status)
 	}
-	return cache.ErrUnavailable, fmt.Sprintf("%s cannot be reached: %v", s.cfg.where(), innermost(err))
+	return fmt.Sprintf("%s cannot be reached: %v", s.cfg.where(), innermost(err)), cache.ErrUnavailable
 }
 
 // explain says what a person can do about an answer.

@@ -42,7 +42,9 @@ func TestPayloadSigning(t *testing.T) {
 		mu.Lock()
 		seen, proto = r.Header.Clone(), r.Proto
 		mu.Unlock()
-		(&httputil.ReverseProxy{Director: func(r *http.Request) { r.URL.Scheme, r.URL.Host = target.Scheme, target.Host }}).ServeHTTP(w, r)
+		(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = target.Scheme, target.Host, r.In.Host
+		}}).ServeHTTP(w, r)
 	})
 	const size = 3 << 20
 	sum := crc64nvme.Checksum(make([]byte, size))

@@ -94,13 +94,11 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	c.answered(resp)
-	switch s := resp.StatusCode; s {
-	case http.StatusNotFound, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
-		// Answers, not failures.
-	default:
-		if s >= 300 {
-			t.errors.Add(1)
-		}
+	// Other refusals (no such object, a condition that does not hold, what the probe
+	// tries on purpose) are answers and not failures.
+	switch s := resp.StatusCode; {
+	case s >= 500, s == http.StatusUnauthorized, s == http.StatusForbidden, s == http.StatusTooManyRequests:
+		t.errors.Add(1)
 	}
 	if c.kind == kindGet && resp.StatusCode < 300 {
 		resp.Body = &receiving{ReadCloser: resp.Body, ctx: ctx, t: t}

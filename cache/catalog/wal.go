@@ -37,7 +37,6 @@ const (
 
 // wal is what one log was found to hold.
 type wal struct {
-	path        string
 	size        int64
 	first, last uint64 // versions of its transactions; 0 = none
 	end         int64  // of the last whole transaction

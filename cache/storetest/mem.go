@@ -332,7 +332,7 @@ func (m *Mem) Probe(ctx context.Context, scratch string) (cache.Capabilities, er
 	}
 	return cache.Capabilities{
 		ConditionalPut: true, ConditionalComplete: true, ConditionalDelete: true,
-		CopyPart: true, CRC64: true, ClockSkew: m.now().Sub(time.Now()).Round(time.Second), Server: "memory",
+		CopyPart: true, CRC64: true, ClockSkew: time.Until(m.now()).Round(time.Second), Server: "memory",
 	}, nil
 }
 
