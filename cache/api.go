@@ -15,22 +15,27 @@ type Ino = catalog.Ino
 
 // Config is everything the heart needs to know; cmd composes it.
 type Config struct {
-	CacheDir    string // the share
-	StateDir    string // local disk: catalog, control socket
-	Zone        string
-	Prefix      string // of the depot in the bucket: "" or ends in "/"
-	DepotRegion string // CloudStack region name, checked against the depot's
-	Deploy      Deploy
-	CacheSize   int64          // bytes of resident clean data kept at most; 0 = no limit
-	MinFree     int64          // bytes of the share's file system that stay free; 0 = none
-	Capacity    int64          // bytes that statfs reports while the store is on; 0 = 1 PiB
-	Rules       layout.Rules   // nil: the default classes
-	Settle      *time.Duration // overrides the settle time of every class; nil: the classes decide
-	Limits      Limits
-	Log         *slog.Logger
-	Notify      Notifier // may be nil; kernel caches
+	CacheDir     string // the share
+	StateDir     string // local disk: catalog, control socket
+	Zone         string
+	Prefix       string // of the depot in the bucket: "" or ends in "/"
+	DepotRegion  string // CloudStack region name, checked against the depot's
+	Deploy       Deploy
+	CacheSize    int64          // bytes of resident clean data kept at most; 0 = no limit
+	ShareDeletes ShareDeletes   // what a file that vanished from the share means; "": by Deploy
+	ScanInterval time.Duration  // between looks at what was used within a day; 0: 60 s
+	ScanFull     time.Duration  // for one look at everything; 0: 6 h
+	MinFree      int64          // bytes of the share's file system that stay free; 0 = none
+	Capacity     int64          // bytes that statfs reports while the store is on; 0 = 1 PiB
+	Rules        layout.Rules   // nil: the default classes
+	Settle       *time.Duration // overrides the settle time of every class; nil: the classes decide
+	Limits       Limits
+	Log          *slog.Logger
+	Notify       Notifier // may be nil; kernel caches
 	// ShareFault, in tests, is asked before every operation on the share; see share.Options.
 	ShareFault func(op, tag, rel string) error
+	// Now is the clock, for tests; nil: time.Now.
+	Now func() time.Time
 }
 
 // Deploy is how the mount is used: see DESIGN section 1.
@@ -205,15 +210,16 @@ type Transfer struct {
 
 // CacheStatus is the local side of Status.
 type CacheStatus struct {
-	Files      int64      `json:"files"` // regular files known
-	Dirs       int64      `json:"dirs"`
-	Resident   int64      `json:"resident_files"`
-	Partial    int64      `json:"partial_files"`
-	Remote     int64      `json:"remote_files"`
-	OpenFiles  int64      `json:"open_files"`
-	Bytes      int64      `json:"resident_bytes"`
-	Fetching   []Transfer `json:"fetching"`
-	Unshowable int64      `json:"unshowable_objects"` // objects whose keys are no valid names
+	Files              int64      `json:"files"` // regular files known
+	Dirs               int64      `json:"dirs"`
+	Resident           int64      `json:"resident_files"`
+	Partial            int64      `json:"partial_files"`
+	Remote             int64      `json:"remote_files"`
+	OpenFiles          int64      `json:"open_files"`
+	Bytes              int64      `json:"resident_bytes"`
+	Fetching           []Transfer `json:"fetching"`
+	OldestCheckSeconds float64    `json:"oldest_check_seconds"` // since when everything in the share was looked at
+	Unshowable         int64      `json:"unshowable_objects"`   // objects whose keys are no valid names
 }
 
 // Problem is something that a person may have to look at.

@@ -52,6 +52,9 @@ type Cache struct {
 	failing  sync.Map    // Ino -> time.Time: since when its uploads fail
 	overflow atomic.Bool // the queue in memory is full; the catalog has more
 
+	scans scans
+	gone  atomic.Bool // the share's marker is missing: nothing is changed there
+
 	cleanLog *share.CleanLog
 	proofs   map[string]share.CleanRecord // what the log said when the catalog was made anew; then read only
 
@@ -85,7 +88,7 @@ func New(cfg Config) (*Cache, error) {
 		return nil, fmt.Errorf("open cache directory %s: %w", cfg.CacheDir, err)
 	}
 	c := &Cache{
-		cfg: cfg, log: cfg.Log, rules: cfg.Rules, now: time.Now, share: sh, since: time.Now(),
+		cfg: cfg, log: cfg.Log, rules: cfg.Rules, now: cfg.Now, share: sh, since: cfg.Now(),
 		nodes: map[Ino]*node{}, newDepot: make(chan struct{}, 1),
 		slots:     newFetchSlots(cfg.Limits.Fetches),
 		partSlots: make(chan struct{}, cfg.Limits.UploadParts),
@@ -97,6 +100,7 @@ func New(cfg Config) (*Cache, error) {
 	c.dirs.init()
 	c.changed.init()
 	c.order.init()
+	c.scans.init()
 	c.work = queue.New[Ino](c.now)
 	c.removals = queue.New[string](c.now)
 	if err := c.open(); err != nil {
@@ -156,6 +160,7 @@ func (c *Cache) Run(ctx context.Context) error {
 	g.Go(func() error { return c.removeLoop(ctx) })
 	g.Go(func() error { return c.keepLoop(ctx) })
 	g.Go(func() error { return c.evictLoop(ctx) })
+	g.Go(func() error { return c.scanLoop(ctx) })
 	if c.cat.New() {
 		g.Go(func() error { return c.adoptTree(ctx) })
 	}

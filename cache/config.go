@@ -19,6 +19,21 @@ func (cfg *Config) fill() error {
 	if cfg.Deploy == "" {
 		cfg.Deploy = Gateway
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.ShareDeletes == "" {
+		cfg.ShareDeletes = RestoreDeleted
+		if cfg.Deploy == Beside {
+			cfg.ShareDeletes = FollowDeleted
+		}
+	}
+	if cfg.ScanInterval <= 0 {
+		cfg.ScanInterval = scanInterval
+	}
+	if cfg.ScanFull <= 0 {
+		cfg.ScanFull = 6 * time.Hour
+	}
 	if cfg.Rules == nil {
 		cfg.Rules = layout.Default()
 	}

@@ -148,6 +148,7 @@ func (c *Cache) make(ctx context.Context, who Owner, parent Ino, name string, mo
 	if err != nil {
 		return nil, err
 	}
+	c.scans.heat(parent, c.now())
 	c.kickRec(rec)
 	return rec, nil
 }
@@ -196,6 +197,9 @@ func (c *Cache) addName(d lockedDir, rec *catalog.Inode, path string, st share.S
 		rec.Nlink = 2
 	}
 	rec.DirtySince, rec.FinishedAt, rec.LastUsed = now, now, now
+	if rec.Flags&catalog.FlagAdopted != 0 {
+		rec.FinishedAt = min(now, st.Mtime) // finished when its writer left it, not when we found it
+	}
 	dst, err := c.share.Stat(d.path)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +30,8 @@ type env struct {
 	done   chan error
 	limits cache.Limits
 	settle time.Duration
+	deploy cache.Deploy
+	ahead  atomic.Int64 // ns by which the zone's clock is ahead
 	fault  func(op, tag, rel string) error
 }
 
@@ -47,7 +50,8 @@ func (e *env) open() {
 	if testing.Verbose() {
 		level = slog.LevelDebug
 	}
-	c, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", Limits: e.limits, Settle: &e.settle, ShareFault: e.fault,
+	c, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", Deploy: e.deploy, Limits: e.limits, Settle: &e.settle, ShareFault: e.fault,
+		Now: func() time.Time { return time.Now().Add(time.Duration(e.ahead.Load())) },
 		Log: slog.New(slog.NewTextHandler(testWriter{e.t}, &slog.HandlerOptions{Level: level}))})
 	if err != nil {
 		e.t.Fatalf("open cache: %v", err)

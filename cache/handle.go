@@ -37,6 +37,7 @@ func (c *Cache) Open(ctx context.Context, ino Ino, flags int) (*Handle, error) {
 		if err := c.load(n, rec, path); err != nil {
 			return err
 		}
+		c.scans.heat(rec.Links[0].Parent, c.now())
 		return c.addHandle(n, write, path)
 	})
 	if errors.Is(err, iofs.ErrNotExist) {

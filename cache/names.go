@@ -180,6 +180,7 @@ func (c *Cache) OpenDir(ctx context.Context, ino Ino) error {
 	if err := c.importDir(ctx, rec); err != nil {
 		return err
 	}
+	c.scans.heat(ino, c.now())
 	return c.agree(rec)
 }
 

@@ -196,6 +196,9 @@ func (c *Cache) touchedOutside(rec *catalog.Inode, path string, st share.Stat) e
 // vanished deals with a resident file that the share does not have any more: what
 // the depot has is remote again, what only the share had is gone with it.
 func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error) {
+	if err := c.checkMarker(); err != nil {
+		return nil, err // not the file, the whole share is missing
+	}
 	if len(rec.Objects) == 0 || rec.Base.Gen == 0 {
 		c.problems.add("lost", path, "the share lost a file that was not uploaded yet", c.now())
 		return nil, fmt.Errorf("open %q: the share lost it before it was uploaded: %w", path, syscall.EIO)

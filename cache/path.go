@@ -81,6 +81,9 @@ type lockedDir struct {
 
 // withDir locks the directory exclusively and keeps all paths in place while fn runs.
 func (c *Cache) withDir(dir Ino, fn func(d lockedDir) error) error {
+	if c.gone.Load() {
+		return ErrMarker
+	}
 	c.tree.RLock()
 	defer c.tree.RUnlock()
 	defer c.dirs.lock(dir)()
@@ -121,6 +124,9 @@ func (c *Cache) withName(ino Ino, excl bool, fn func(rec *catalog.Inode, path st
 }
 
 func (c *Cache) tryName(ino Ino, excl bool, fn func(rec *catalog.Inode, path string) error) error {
+	if c.gone.Load() {
+		return ErrMarker
+	}
 	c.tree.RLock()
 	defer c.tree.RUnlock()
 	rec, err := c.record(ino)

@@ -264,6 +264,9 @@ func (c *Cache) Rmdir(ctx context.Context, parent Ino, name string) error {
 	if err := c.importDir(ctx, rec); err != nil {
 		return err
 	}
+	if c.gone.Load() {
+		return ErrMarker
+	}
 	c.tree.RLock()
 	defer c.tree.RUnlock()
 	defer c.dirs.lock(parent, rec.Ino)()

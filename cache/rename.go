@@ -51,6 +51,9 @@ func (c *Cache) Rename(ctx context.Context, oldParent Ino, oldName string, newPa
 
 // renameOnce answers errMoved when the names changed since they were looked up.
 func (c *Cache) renameOnce(src, dst *catalog.Inode, oldParent Ino, oldName string, newParent Ino, newName string, flags RenameFlags) error {
+	if c.gone.Load() {
+		return ErrMarker
+	}
 	dirs := []Ino{oldParent, newParent}
 	movesDir := isDir(src)
 	if dst != nil && isDir(dst) {
@@ -430,6 +433,9 @@ func (c *Cache) Link(ctx context.Context, ino Ino, parent Ino, name string) (Att
 }
 
 func (c *Cache) linkOnce(ino, parent Ino, name string) (*catalog.Inode, error) {
+	if c.gone.Load() {
+		return nil, ErrMarker
+	}
 	c.tree.RLock()
 	defer c.tree.RUnlock()
 	rec, err := c.record(ino)

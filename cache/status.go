@@ -28,7 +28,7 @@ func (c *Cache) Status(ctx context.Context) (Status, error) {
 		Store: c.storeStatus(),
 		Cache: CacheStatus{Files: t.Files, Dirs: t.Dirs,
 			Resident: t.ByState[Clean] + t.ByState[Dirty], Partial: t.ByState[Partial] + t.ByState[PartialDirty], Remote: t.ByState[Remote],
-			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), Fetching: []Transfer{}},
+			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{}},
 		Problems: c.problems.list(statusProblems)}
 	c.mu.Lock()
 	live := make([]*node, 0, len(c.nodes))
@@ -263,9 +263,9 @@ func (c *Cache) why(rec *catalog.Inode, f *FileStatus, upload bool, it *catalog.
 	case it != nil && rec.State == Clean:
 		return "its object is to be moved or its attributes to be updated"
 	case holdsOnlyCopy(rec.State):
-		left := time.Unix(0, rec.FinishedAt).Add(c.settle(c.rules.Of(f.Path))).Sub(c.now())
+		left := time.Unix(0, rec.FinishedAt).Add(c.settleFor(rec, c.rules.Of(f.Path))).Sub(c.now())
 		if left > 0 {
-			return fmt.Sprintf("waits until nobody has changed it for %v", c.settle(c.rules.Of(f.Path)))
+			return fmt.Sprintf("waits until nobody has changed it for %v", c.settleFor(rec, c.rules.Of(f.Path)))
 		}
 		return "waits for its turn to be uploaded"
 	}

@@ -135,9 +135,9 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	if err != nil {
 		return err
 	}
-	if _, urgent := c.urgent.Load(s.rec.Ino); touched && !urgent && c.settle(cl) > 0 {
+	if _, urgent := c.urgent.Load(s.rec.Ino); touched && !urgent && c.settleFor(s.rec, cl) > 0 {
 		c.reorder(s.rec)
-		return laterError{now.Add(c.settle(cl)), "was just written"}
+		return laterError{now.Add(c.settleFor(s.rec, cl)), "was just written"}
 	}
 	return nil
 }

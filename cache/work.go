@@ -54,7 +54,7 @@ func (c *Cache) enqueue(tx *catalog.Tx, rec *catalog.Inode, path string) error {
 	if !uploads(rec, cl) {
 		return nil
 	}
-	return c.putQueue(tx, rec, c.settle(cl), false)
+	return c.putQueue(tx, rec, c.settleFor(rec, cl), false)
 }
 
 // enqueueAttrs is enqueue for changed attributes alone.
@@ -415,8 +415,8 @@ func (c *Cache) mayGo(rec *catalog.Inode, cl layout.Class, path string) error {
 		}
 	}
 	c.reorder(rec)
-	if due := time.Unix(0, max(rec.FinishedAt, 0)).Add(c.settle(cl)); !urgent && now.Before(due) {
-		return laterError{due, "waits until nobody has changed it for " + c.settle(cl).String()}
+	if due := time.Unix(0, max(rec.FinishedAt, 0)).Add(c.settleFor(rec, cl)); !urgent && now.Before(due) {
+		return laterError{due, "waits until nobody has changed it for " + c.settleFor(rec, cl).String()}
 	}
 	return c.mayOvertake(rec, path)
 }

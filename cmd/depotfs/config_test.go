@@ -58,7 +58,7 @@ func TestPrecedence(t *testing.T) {
 
 // Every row of the table can be set from every place that it allows.
 func TestEveryOptionIsReadFromEverywhere(t *testing.T) {
-	sample := map[string]string{"deploy": "beside", "passthrough": "off", "log-format": "json", "log-level": "debug"}
+	sample := map[string]string{"deploy": "beside", "share-deletes": "restore", "passthrough": "off", "log-format": "json", "log-level": "debug"}
 	for i := range options {
 		o := &options[i]
 		if o.name == "config" {

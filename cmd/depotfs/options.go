@@ -33,6 +33,8 @@ type Config struct {
 	PartSize                          int64
 	UploadLimit, DownloadLimit        int64 // bytes per second; 0 = none
 	ColdTimeout, MaxDirtyAge          time.Duration
+	ScanInterval, ScanFull            time.Duration
+	ShareDeletes                      string         // restore, delete; "": by Deploy
 	Settle                            *time.Duration // nil: each class its own
 
 	Foreground, AllowOther bool
@@ -82,6 +84,12 @@ var options = []option{
 		at: func(c *Config) value { return pathValue{&c.StateDir} }},
 	{name: "zone", group: groupPlaces, usage: "call this mount `NAME` among all that share the bucket", note: "the host's name",
 		at: func(c *Config) value { return textValue{&c.Zone} }},
+	{name: "share-deletes", group: groupPlaces, usage: "`WHAT` a file that others removed from the share means; restore: the bucket has it, so it stays; delete: it is deleted everywhere, templates excepted; auto: restore, and delete with --deploy beside", fixed: "auto",
+		at: func(c *Config) value { return choiceValue{&c.ShareDeletes, []string{"auto", "restore", "delete"}} }},
+	{name: "scan-interval", group: groupPlaces, usage: "look every `D` at what of the share was used within a day", fixed: "1m",
+		at: func(c *Config) value { return durationValue{&c.ScanInterval, time.Second} }},
+	{name: "scan-full", group: groupPlaces, usage: "look at everything in the share within `D`", fixed: "6h",
+		at: func(c *Config) value { return durationValue{&c.ScanFull, time.Second} }},
 	{name: "deploy", group: groupPlaces, usage: "`HOW` the mount is used; gateway: all access goes through it; beside: others use the share directly too", fixed: "gateway",
 		at: func(c *Config) value { return choiceValue{&c.Deploy, []string{"gateway", "beside"}} }},
 

@@ -66,16 +66,19 @@ func (m *mount) s3Config() s3store.Config {
 // openHeart opens share and catalog.
 func (m *mount) openHeart() error {
 	heart, err := cache.New(cache.Config{
-		CacheDir:    m.places.cacheDir,
-		StateDir:    m.places.stateDir,
-		Zone:        m.cfg.Zone,
-		Prefix:      m.cfg.Prefix,
-		DepotRegion: m.cfg.DepotRegion,
-		Deploy:      cache.Deploy(m.cfg.Deploy),
-		CacheSize:   m.cfg.CacheSize,
-		MinFree:     m.cfg.MinFree,
-		Capacity:    m.cfg.Capacity,
-		Settle:      m.cfg.Settle,
+		CacheDir:     m.places.cacheDir,
+		StateDir:     m.places.stateDir,
+		Zone:         m.cfg.Zone,
+		Prefix:       m.cfg.Prefix,
+		DepotRegion:  m.cfg.DepotRegion,
+		Deploy:       cache.Deploy(m.cfg.Deploy),
+		CacheSize:    m.cfg.CacheSize,
+		MinFree:      m.cfg.MinFree,
+		Capacity:     m.cfg.Capacity,
+		Settle:       m.cfg.Settle,
+		ShareDeletes: m.shareDeletes(),
+		ScanInterval: m.cfg.ScanInterval,
+		ScanFull:     m.cfg.ScanFull,
 		Limits: cache.Limits{
 			UploadFiles: m.cfg.UploadFiles,
 			UploadParts: m.cfg.UploadParts,
@@ -96,6 +99,14 @@ func (m *mount) openHeart() error {
 		heart.SetStore(m.store, cache.StoreInfo{Bucket: m.cfg.Bucket, Endpoint: m.cfg.Endpoint})
 	}
 	return nil
+}
+
+// shareDeletes leaves "auto" to the heart, which goes by how the mount is used.
+func (m *mount) shareDeletes() cache.ShareDeletes {
+	if m.cfg.ShareDeletes == "auto" {
+		return ""
+	}
+	return cache.ShareDeletes(m.cfg.ShareDeletes)
 }
 
 // openKernel makes the kernel's door. It mounts later: the heart needs it first,
