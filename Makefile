@@ -15,6 +15,8 @@ export GOFLAGS := $(strip $(filter-out -mod=% -buildvcs=%,$(GOFLAGS)) -mod=reado
 
 VERSION      := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME     ?= 20s
+# What docs/benchmarks.md lists, such as -short or -rows 'cold|upload'.
+BENCHFLAGS   ?=
 # Below the time limit that CI puts on a stage, so that a hanging test ends with
 # the stacks of its goroutines and not with a killed job.
 TEST_TIMEOUT ?= 13m
@@ -57,7 +59,7 @@ fuzz: ## run each fuzz target for FUZZTIME (20s)
 
 bench: build ## compare depotfs with a bare directory and its peers, as one table
 	@.ci/need bench
-	go run ./integration/bench
+	go run ./integration/bench $(BENCHFLAGS)
 
 lint: ## gofmt, go vet and staticcheck on both modules, bash -n on the scripts
 	@unformatted=$$(gofmt -l cache cmd fs integration s3store); \
