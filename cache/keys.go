@@ -62,7 +62,7 @@ func (c *Cache) moveObjects(ctx context.Context, d *depot, rec *catalog.Inode) e
 	if err := c.attrsSent(sent); err != nil {
 		return err
 	}
-	return c.dropStale(rec.Ino, keys)
+	return c.dropStale(rec.Ino, nil)
 }
 
 // attrsSent notes that the depot has the attributes of sent under all its names,
@@ -232,7 +232,7 @@ func (c *Cache) makeWay(ctx context.Context, d *depot, owner Ino, rec *catalog.I
 			}
 		} else {
 			// Dirty: the new version will be sent whole; the old object is only in the way.
-			if err := c.dropStale(rec.Ino, nil); err != nil {
+			if err := c.dropStale(rec.Ino, []string{}); err != nil {
 				return err
 			}
 		}
@@ -280,14 +280,23 @@ func (c *Cache) stepAside(ctx context.Context, d *depot, rec *catalog.Inode, src
 	return c.dropStale(rec.Ino, []string{key})
 }
 
-// dropStale makes removals of the keys of an inode that it does not want, and ends
-// its queue item when nothing else is to be done.
-func (c *Cache) dropStale(ino Ino, wanted []string) error {
+// dropStale makes removals of the keys of an inode that none of its names wants
+// (only non-nil: of all but these), and ends its queue item when nothing else is
+// to be done.
+func (c *Cache) dropStale(ino Ino, only []string) error {
 	var gone []catalog.Object
 	err := c.cat.Update(func(tx *catalog.Tx) error {
 		r, err := inode(tx, ino)
 		if err != nil {
 			return err
+		}
+		now, _, err := c.wantedIn(tx, r) // the names may have changed since they were looked at
+		if err != nil {
+			return err
+		}
+		wanted := now
+		if only != nil {
+			wanted = only
 		}
 		gone = gone[:0]
 		var keep []catalog.Object
@@ -307,10 +316,6 @@ func (c *Cache) dropStale(ino Ino, wanted []string) error {
 		}
 		if holdsOnlyCopy(r.State) || r.Flags&catalog.FlagAttrDirty != 0 {
 			return nil
-		}
-		now, _, err := c.wantedIn(tx, r)
-		if err != nil {
-			return err
 		}
 		for _, k := range now { // renamed meanwhile: stay in the queue
 			if !slices.ContainsFunc(keep, func(o catalog.Object) bool { return o.Key == k }) {

@@ -383,7 +383,7 @@ func (c *Cache) sendSmall(ctx context.Context, d *depot, rec *catalog.Inode) err
 	if err := c.attrsSent(rec); err != nil {
 		return err
 	}
-	return c.dropStale(rec.Ino, keys)
+	return c.dropStale(rec.Ino, nil)
 }
 
 func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path, key string) error {
