@@ -81,9 +81,12 @@ func (c *Cache) resolveClash(ctx context.Context, d *depot, s *sending) (ObjectI
 	if err != nil {
 		return info, err
 	}
-	if info.Metadata[metaVersion] == c.versionMark(s.rec.Gen) ||
-		info.Size == s.stamp.Size && info.HasCRC64 && s.opts.HasCRC64 && info.CRC64 == s.crc {
+	if sameBytes(info, s.stamp.Size, s.crc, s.opts.HasCRC64) {
 		return info, nil
+	}
+	if isOneOf(info, s.mark, c.versionMark(s.rec.Gen)) { // older bytes of the same file
+		s.opts.IfMatch, s.opts.IfNoneMatch = info.ETag, false
+		return c.put(ctx, d, s)
 	}
 	if theirs := info.Modified.Add(-d.skew()); theirs.UnixNano() > s.rec.FinishedAt {
 		return info, c.loseTo(ctx, d, s, info)

@@ -92,6 +92,10 @@ func holds(rec *catalog.Inode, key string) bool {
 
 // copyObject makes key hold the current version, with the current attributes.
 func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, src catalog.Object, key, path string) error {
+	mark, err := c.settleAttempt(ctx, d, rec.Ino, key, func(*catalog.Upload) bool { return false })
+	if err != nil {
+		return err
+	}
 	unlock, err := d.keys.lock(ctx, key)
 	if err != nil {
 		return err
@@ -109,9 +113,12 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 			return err
 		}
 	}
+	if err := c.noteAttempt(&catalog.Upload{Ino: rec.Ino, Key: key, Size: rec.Base.Size, Gen: rec.Base.Gen, Created: c.nanos()}); err != nil {
+		return err
+	}
 	info, err := d.store.Copy(ctx, src.Key, src.ETag, key, rec.Base.Size, opts)
 	if errors.Is(err, ErrChanged) || errors.Is(err, ErrNotFound) {
-		info, err = c.recopy(ctx, d, rec, src, key, path, opts, err)
+		info, err = c.recopy(ctx, d, rec, src, key, path, mark, opts, err)
 	}
 	d.report(err)
 	if err != nil {
@@ -124,6 +131,9 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 		}
 		if sameAttrs(r, rec) && len(r.Links) == 1 {
 			r.Flags &^= catalog.FlagAttrDirty
+		}
+		if err := tx.DeleteUpload(r.Ino); err != nil {
+			return err
 		}
 		return c.own1(tx, r, o)
 	})
@@ -138,11 +148,16 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 
 // recopy sorts out a copy that a condition stopped: an earlier attempt whose answer
 // was lost, a source that was replaced, or somebody else's object in the way.
-func (c *Cache) recopy(ctx context.Context, d *depot, rec *catalog.Inode, src catalog.Object, key, path string, opts PutOptions, cause error) (ObjectInfo, error) {
+func (c *Cache) recopy(ctx context.Context, d *depot, rec *catalog.Inode, src catalog.Object, key, path, mark string, opts PutOptions, cause error) (ObjectInfo, error) {
 	there, err := d.store.Head(ctx, key)
-	if err == nil && there.Metadata[metaVersion] == c.versionMark(rec.Base.Gen) && there.Size == rec.Base.Size {
-		if equalMeta(there.Metadata, opts.Metadata) {
+	if err == nil && isOneOf(there, mark, c.versionMark(rec.Base.Gen)) {
+		same := sameBytes(there, rec.Base.Size, rec.Base.CRC64, rec.Base.HasCRC) ||
+			isOneOf(there, c.versionMark(rec.Base.Gen)) && there.Size == rec.Base.Size && !(there.HasCRC64 && rec.Base.HasCRC)
+		if same && equalMeta(there.Metadata, opts.Metadata) {
 			return there, nil
+		}
+		if key == src.Key && !same {
+			return there, errors.Join(c.sourceSame(ctx, d, rec, src), fmt.Errorf("%w (%v)", ErrUnavailable, cause))
 		}
 		opts.IfMatch, opts.IfNoneMatch = there.ETag, false
 		if key == src.Key {

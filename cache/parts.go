@@ -71,7 +71,7 @@ func (c *Cache) putParts(ctx context.Context, d *depot, s *sending) (ObjectInfo,
 	case errors.Is(err, ErrNotFound):
 		// Completed earlier, with the answer lost, or forgotten: the object tells.
 		there, herr := d.store.Head(ctx, s.key)
-		if herr == nil && there.Metadata[metaVersion] == c.versionMark(s.rec.Gen) {
+		if herr == nil && sameBytes(there, s.stamp.Size, s.crc, true) {
 			return there, nil
 		}
 		return info, errors.Join(fmt.Errorf("complete %s: %w (%v)", s.key, ErrUnavailable, err), c.forgetUpload(s.rec.Ino))
@@ -118,18 +118,14 @@ func (c *Cache) openUpload(ctx context.Context, d *depot, s *sending) (*catalog.
 	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
 		return nil, nil, err
 	}
-	if err == nil && up.UploadID != "" {
-		if up.Key == s.key && up.Stamp == s.stamp && up.Gen == s.rec.Gen && up.Size == s.stamp.Size {
-			have, err := c.confirmed(ctx, d, up, known)
-			if err == nil {
-				c.log.Info("upload goes on", "path", s.path, "parts", len(have))
-				return up, have, nil
-			}
-			if !errors.Is(err, ErrNotFound) {
-				return nil, nil, err
-			}
-		} else {
-			c.abort(ctx, d, up)
+	if err == nil && s.goesOn(up) {
+		have, err := c.confirmed(ctx, d, up, known)
+		if err == nil {
+			c.log.Info("upload goes on", "path", s.path, "parts", len(have))
+			return up, have, nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return nil, nil, err
 		}
 	}
 	id, err := d.store.CreateMultipart(ctx, s.key, s.opts)
@@ -139,25 +135,17 @@ func (c *Cache) openUpload(ctx context.Context, d *depot, s *sending) (*catalog.
 	}
 	up = &catalog.Upload{Ino: s.rec.Ino, Key: s.key, UploadID: id, PartSize: c.cfg.Limits.partSize(s.stamp.Size),
 		Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
-	err = c.cat.Update(func(tx *catalog.Tx) error {
-		r, err := inode(tx, s.rec.Ino)
-		if err != nil {
-			return err
-		}
-		if len(r.Links) == 0 {
-			return errRemoved
-		}
-		if err := tx.DeleteUpload(s.rec.Ino); err != nil { // with the parts of a former one
-			return err
-		}
-		return tx.PutUpload(up)
-	})
-	if err != nil {
+	if err := c.noteAttempt(up); err != nil {
 		c.abort(ctx, d, up)
 		return nil, nil, err
 	}
 	// Without the record the parts would be orphans after a power cut.
 	return up, nil, c.cat.Sync(ctx)
+}
+
+// goesOn says whether a multipart upload that was begun earlier is of this version.
+func (s *sending) goesOn(up *catalog.Upload) bool {
+	return up.UploadID != "" && up.Key == s.key && up.Stamp == s.stamp && up.Gen == s.rec.Gen && up.Size == s.stamp.Size
 }
 
 // confirmed are the parts that the store has as we sent them.

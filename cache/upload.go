@@ -32,6 +32,7 @@ type sending struct {
 	file  *os.File
 	stamp catalog.Stamp
 	crc   uint64
+	mark  string // of an earlier attempt at the same key, "" for none
 	opts  PutOptions
 	bar   *transfer
 }
@@ -146,6 +147,11 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 func (c *Cache) send(ctx context.Context, d *depot, s *sending) error {
 	var encoded bool
 	s.key, encoded = layout.Key(c.cfg.Prefix, s.path, false)
+	mark, err := c.settleAttempt(ctx, d, s.rec.Ino, s.key, s.goesOn)
+	if err != nil {
+		return err
+	}
+	s.mark = mark
 	unlock, err := d.keys.lock(ctx, s.key)
 	if err != nil {
 		return err
@@ -215,7 +221,7 @@ func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, erro
 	s.crc = crc
 	s.opts.CRC64, s.opts.HasCRC64 = crc, true
 	up := &catalog.Upload{Ino: s.rec.Ino, Key: s.key, Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
-	if err := c.noteUpload(up); err != nil {
+	if err := c.noteAttempt(up); err != nil {
 		return ObjectInfo{}, err
 	}
 	info, err := d.store.Put(ctx, s.key, s.file, s.stamp.Size, s.opts)
@@ -223,20 +229,6 @@ func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, erro
 		s.bar.set(s.stamp.Size)
 	}
 	return info, err
-}
-
-// noteUpload records that an object of ours may come to be, before it can.
-func (c *Cache) noteUpload(up *catalog.Upload) error {
-	return c.cat.Update(func(tx *catalog.Tx) error {
-		r, err := inode(tx, up.Ino)
-		if err != nil {
-			return err
-		}
-		if len(r.Links) == 0 {
-			return errRemoved
-		}
-		return tx.PutUpload(up)
-	})
 }
 
 // unmoved compares the stamp again before something becomes visible.

@@ -64,6 +64,13 @@ func difference(got, want []byte) string {
 	if at < n && len(bytes.Trim(got[at:min(at+512, n)], "\x00")) == 0 {
 		text += ", where zeros are read"
 	}
+	same := 0
+	for i := at; i < n; i++ {
+		if got[i] == want[i] {
+			same++
+		}
+	}
+	text += fmt.Sprintf("; %d bytes after it are the same", same)
 	return text
 }
 

@@ -238,7 +238,7 @@ func (z *zone) end() {
 func grep(text, word string) string {
 	var found []string
 	for line := range strings.Lines(text) {
-		if strings.Contains(line, word) && len(found) < 20 {
+		if strings.Contains(line, word) && len(found) < 40 {
 			found = append(found, line)
 		}
 	}

@@ -1,0 +1,132 @@
+package cache
+
+import (
+	"context"
+	"errors"
+
+	"depotfs/cache/catalog"
+)
+
+// An attempt is a request that may make an object of ours whose answer we may
+// never hear: the daemon is killed, a writer stops the upload, the line is cut.
+// Its record (catalog.Upload) names the key and the version mark before the
+// request is made. A mark alone does not prove which bytes an object has: a file
+// that stays dirty keeps its generation from one attempt to the next.
+
+// noteAttempt records that an object of ours may come to be under a key. It takes
+// the place of the record of an earlier attempt, which settleAttempt has settled.
+func (c *Cache) noteAttempt(up *catalog.Upload) error {
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		r, err := inode(tx, up.Ino)
+		if err != nil {
+			return err
+		}
+		if len(r.Links) == 0 {
+			return errRemoved
+		}
+		if err := tx.DeleteUpload(up.Ino); err != nil { // with the parts of a former one
+			return err
+		}
+		return tx.PutUpload(up)
+	})
+}
+
+// settleAttempt clears away what an earlier attempt of the inode may have left, now
+// that the next one goes to key: parts, and an object under a key that it no longer
+// has. It returns the mark that an object of that attempt under key has, "" for
+// none. An upload in parts that can go on stays as it is. No key may be locked.
+func (c *Cache) settleAttempt(ctx context.Context, d *depot, ino Ino, key string, goesOn func(*catalog.Upload) bool) (mark string, err error) {
+	var up *catalog.Upload
+	err = c.cat.View(func(tx *catalog.Tx) error {
+		up, err = tx.Upload(ino)
+		return err
+	})
+	if errors.Is(err, catalog.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	mark = c.versionMark(up.Gen)
+	if up.UploadID != "" {
+		if goesOn(up) {
+			return mark, nil
+		}
+		err := d.store.AbortMultipart(ctx, up.Key, up.UploadID)
+		d.report(err)
+		if err != nil {
+			return "", err
+		}
+	}
+	if up.Key == key {
+		return mark, nil
+	}
+	return "", c.abandonAttempt(ctx, d, up, mark)
+}
+
+// abandonAttempt sees to the object that an attempt may have made under a key that
+// its inode does not want any more.
+func (c *Cache) abandonAttempt(ctx context.Context, d *depot, up *catalog.Upload, mark string) error {
+	unlock, err := d.keys.lock(ctx, up.Key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	info, err := d.store.Head(ctx, up.Key)
+	d.report(err)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	made := err == nil && info.Metadata[metaVersion] == mark
+	err = c.cat.Update(func(tx *catalog.Tx) error {
+		if err := tx.DeleteUpload(up.Ino); err != nil {
+			return err
+		}
+		owner, err := tx.KeyOwner(up.Key)
+		switch {
+		case errors.Is(err, catalog.ErrNotFound):
+		case err != nil:
+			return err
+		case owner != up.Ino:
+			return nil // whoever has the key now has replaced the object, or will
+		case !made:
+			return nil
+		default: // the object that is to be moved or removed is this one now
+			r, err := inode(tx, up.Ino)
+			if err != nil {
+				return err
+			}
+			for i := range r.Objects {
+				if r.Objects[i].Key == up.Key {
+					r.Objects[i].ETag, r.Objects[i].Gen = info.ETag, up.Gen
+				}
+			}
+			return tx.PutInode(r)
+		}
+		now := c.nanos()
+		rm := &catalog.Removal{Key: up.Key, Version: mark, Path: c.keyPath(up.Key), Since: now, NotBefore: now}
+		if old, err := tx.Removal(up.Key); err == nil {
+			rm.ETag, rm.UploadID = old.ETag, old.UploadID
+		} else if !errors.Is(err, catalog.ErrNotFound) {
+			return err
+		}
+		return tx.PutRemoval(rm)
+	})
+	c.removals.Add(up.Key, c.now())
+	return err
+}
+
+// sameBytes says whether an object certainly has the bytes of that size and sum.
+func sameBytes(info ObjectInfo, size int64, crc uint64, hasCRC bool) bool {
+	return info.Size == size && hasCRC && info.HasCRC64 && info.CRC64 == crc
+}
+
+// isOneOf says whether an object has one of our version marks.
+func isOneOf(info ObjectInfo, marks ...string) bool {
+	for _, mark := range marks {
+		if mark != "" && info.Metadata[metaVersion] == mark {
+			return true
+		}
+	}
+	return false
+}
