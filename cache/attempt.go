@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -64,6 +65,25 @@ func (c *Cache) settleAttempt(ctx context.Context, d *depot, ino Ino, key string
 	return "", c.abandonAttempt(ctx, d, up, mark)
 }
 
+// attemptGen is the generation of what is to be sent: a new one where an earlier
+// attempt sent other bytes under the present one, so that a generation, and the
+// mark that is made of it, stands for one stamp.
+func (c *Cache) attemptGen(s *sending) (uint64, error) {
+	var up *catalog.Upload
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		var err error
+		up, err = tx.Upload(s.rec.Ino)
+		return err
+	})
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return 0, err
+	}
+	if err == nil && up.Gen == s.rec.Gen && up.Stamp != s.stamp {
+		return c.cat.NextGen()
+	}
+	return s.rec.Gen, nil
+}
+
 // abandonAttempt sees to the object that an attempt may have made under a key that
 // its inode does not want any more.
 func (c *Cache) abandonAttempt(ctx context.Context, d *depot, up *catalog.Upload, mark string) error {
@@ -98,22 +118,35 @@ func (c *Cache) abandonAttempt(ctx context.Context, d *depot, up *catalog.Upload
 			}
 			for i := range r.Objects {
 				if r.Objects[i].Key == up.Key {
-					r.Objects[i].ETag, r.Objects[i].Gen = info.ETag, up.Gen
+					r.Objects[i].ETag = info.ETag
+					if up.Gen != r.Base.Gen {
+						r.Objects[i].Gen = 0 // bytes that no version is known by
+					}
 				}
 			}
 			return tx.PutInode(r)
 		}
 		now := c.nanos()
-		rm := &catalog.Removal{Key: up.Key, Version: mark, Path: c.keyPath(up.Key), Since: now, NotBefore: now}
-		if old, err := tx.Removal(up.Key); err == nil {
-			rm.ETag, rm.UploadID = old.ETag, old.UploadID
-		} else if !errors.Is(err, catalog.ErrNotFound) {
-			return err
-		}
-		return tx.PutRemoval(rm)
+		return putRemoval(tx, &catalog.Removal{Key: up.Key, Version: mark, Path: c.keyPath(up.Key), Since: now, NotBefore: now})
 	})
 	c.removals.Add(up.Key, c.now())
 	return err
+}
+
+// putRemoval notes that an object is to go. One that waits already for the same key
+// may mean another version of it, made or not: what it knows stays known.
+func putRemoval(tx *catalog.Tx, rm *catalog.Removal) error {
+	old, err := tx.Removal(rm.Key)
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+	case err != nil:
+		return err
+	default:
+		rm.ETag = cmp.Or(rm.ETag, old.ETag)
+		rm.Version = cmp.Or(rm.Version, old.Version)
+		rm.UploadID = cmp.Or(rm.UploadID, old.UploadID)
+	}
+	return tx.PutRemoval(rm)
 }
 
 // sameBytes says whether an object certainly has the bytes of that size and sum.

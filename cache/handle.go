@@ -150,6 +150,9 @@ func (h *Handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) 
 	if !h.write {
 		return 0, syscall.EBADF
 	}
+	if len(p) == 0 {
+		return 0, nil // writes nothing and grows nothing
+	}
 	if h.n.whole.Load() {
 		n, err := h.file.WriteAt(p, off)
 		if errors.Is(err, syscall.ENOSPC) {
@@ -319,7 +322,7 @@ func (c *Cache) endWrite(n *node) error {
 				return err
 			}
 			r.Gen, r.DirtySince = r.Base.Gen, 0
-			return tx.DeleteQueue(r.Ino)
+			return nil // the queue finds that nothing is to be done, or that its name changed
 		}
 		if r.State == Clean { // a shared mapping wrote after its file was closed
 			if err := step(r, evWrite); err != nil {
@@ -334,9 +337,7 @@ func (c *Cache) endWrite(n *node) error {
 	if err != nil {
 		return err
 	}
-	if !unchanged {
-		c.kickRec(rec)
-	}
+	c.kickRec(rec)
 	return nil
 }
 

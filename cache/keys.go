@@ -47,7 +47,7 @@ func (c *Cache) moveObjects(ctx context.Context, d *depot, rec *catalog.Inode) e
 		}
 		src, ok := currentObject(rec)
 		if !ok {
-			return fmt.Errorf("move %q: no object has its version: %w", paths[i], ErrGone)
+			return c.uploadAnew(rec, paths[i])
 		}
 		if holds(rec, key) && rec.Flags&catalog.FlagAttrDirty == 0 {
 			continue
@@ -203,8 +203,14 @@ func (c *Cache) sourceSame(ctx context.Context, d *depot, rec *catalog.Inode, sr
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
+	return c.uploadAnew(rec, src.Key)
+}
+
+// uploadAnew has a clean file uploaded again whose object is not its version any
+// more; one whose bytes only the depot had is gone.
+func (c *Cache) uploadAnew(rec *catalog.Inode, what string) error {
 	if rec.State != Clean {
-		return fmt.Errorf("object %q: %w", src.Key, ErrGone)
+		return fmt.Errorf("object %q: %w", what, ErrGone)
 	}
 	gen, err := c.cat.NextGen()
 	if err != nil {
@@ -256,33 +262,50 @@ func (c *Cache) makeWay(ctx context.Context, d *depot, owner Ino, rec *catalog.I
 	return laterError{c.now().Add(200 * time.Millisecond), "waits until another file has left its key"}
 }
 
-// circle says whether following "wants a key owned by" from o leads to ino.
+// circle says whether following "wants a key owned by" from o, over any of its
+// names, leads to ino.
 func (c *Cache) circle(o *catalog.Inode, ino Ino) (bool, error) {
-	for range 64 {
-		keys, _, err := c.wantedKeys(o)
-		if err != nil || len(keys) == 0 {
+	seen := map[Ino]bool{o.Ino: true}
+	for next := []*catalog.Inode{o}; len(next) > 0 && len(seen) < maxCircle; next = next[1:] {
+		keys, _, err := c.wantedKeys(next[0])
+		if err != nil {
 			return false, err
 		}
-		var next Ino
-		err = c.cat.View(func(tx *catalog.Tx) error {
-			next, err = tx.KeyOwner(keys[0])
-			if errors.Is(err, catalog.ErrNotFound) {
-				return nil
+		for _, key := range keys {
+			var owner Ino
+			err := c.cat.View(func(tx *catalog.Tx) error {
+				owner, err = tx.KeyOwner(key)
+				if errors.Is(err, catalog.ErrNotFound) {
+					return nil
+				}
+				return err
+			})
+			if err != nil {
+				return false, err
 			}
-			return err
-		})
-		if err != nil || next == 0 || next == o.Ino {
-			return false, err
-		}
-		if next == ino {
-			return true, nil
-		}
-		if o, err = c.record(next); err != nil {
-			return false, err
+			if owner == ino {
+				return true, nil
+			}
+			if owner == 0 || seen[owner] {
+				continue
+			}
+			seen[owner] = true
+			rec, err := c.record(owner)
+			if errors.Is(err, ErrStale) {
+				continue
+			}
+			if err != nil {
+				return false, err
+			}
+			next = append(next, rec)
 		}
 	}
 	return false, nil
 }
+
+// maxCircle bounds the search: renames in a circle of more files are not worth it,
+// and a wrong "no" only waits.
+const maxCircle = 256
 
 // stepAside moves an object to .depotfs/moving/ and gives its key free.
 func (c *Cache) stepAside(ctx context.Context, d *depot, rec *catalog.Inode, src catalog.Object) error {
@@ -312,6 +335,9 @@ func (c *Cache) dropStale(ino Ino, only []string) error {
 		wanted := now
 		if only != nil {
 			wanted = only
+			if len(only) == 0 && isRegular(r) && r.State != Dirty {
+				return nil // not changed after all: the objects are needed
+			}
 		}
 		gone = gone[:0]
 		var keep []catalog.Object
@@ -381,7 +407,7 @@ func (c *Cache) keyPath(key string) string {
 // removeObject makes a removal of one object that no inode owns any more.
 func (c *Cache) removeObject(tx *catalog.Tx, o catalog.Object, path string) error {
 	now := c.nanos()
-	if err := tx.PutRemoval(&catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now}); err != nil {
+	if err := putRemoval(tx, &catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now}); err != nil {
 		return err
 	}
 	return tx.DeleteKeyOwner(o.Key)

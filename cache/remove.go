@@ -83,6 +83,7 @@ func (c *Cache) unlinkLocked(d lockedDir, rec *catalog.Inode, name string) error
 	if len(rec.Links) > 1 {
 		c.work.Add(rec.Ino, c.now()) // the key of this name is to go
 	} else {
+		c.kick(rec.Ino)
 		c.kickRemovals(rec, path)
 	}
 	c.changed.wake()
@@ -167,7 +168,7 @@ func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string,
 func (c *Cache) disown(tx *catalog.Tx, rec *catalog.Inode, path string) error {
 	now := c.nanos()
 	for _, o := range rec.Objects {
-		if err := tx.PutRemoval(&catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now}); err != nil {
+		if err := putRemoval(tx, &catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now}); err != nil {
 			return err
 		}
 		if err := tx.DeleteKeyOwner(o.Key); err != nil {
@@ -184,7 +185,7 @@ func (c *Cache) disown(tx *catalog.Tx, rec *catalog.Inode, path string) error {
 				rm.ETag = o.ETag
 			}
 		}
-		if err = tx.PutRemoval(rm); err == nil {
+		if err = putRemoval(tx, rm); err == nil {
 			err = tx.DeleteUpload(rec.Ino)
 		}
 	}

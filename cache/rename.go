@@ -225,6 +225,7 @@ func (c *Cache) moveLocked(m *move) error {
 	case m.exchange:
 		c.kick(m.dst.Ino)
 	case m.dst != nil:
+		c.kick(m.dst.Ino)
 		c.kickRemovals(m.dst, m.path)
 	}
 	c.changed.wake()

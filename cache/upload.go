@@ -120,14 +120,18 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	}
 	s.stamp = st.Stamp()
 	old := s.rec.Stamp
-	if old == s.stamp {
+	gen, err := c.attemptGen(s)
+	if err != nil {
+		return err
+	}
+	if old == s.stamp && gen == s.rec.Gen {
 		return nil
 	}
 	now := c.now()
 	touched := old.Size != s.stamp.Size || old.Mtime != s.stamp.Mtime
 	s.rec, err = c.change(s.rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
 		setAttrs(r, st)
-		r.Stamp = s.stamp
+		r.Stamp, r.Gen = s.stamp, gen
 		if touched {
 			r.FinishedAt = now.UnixNano()
 		}
@@ -379,6 +383,9 @@ func (c *Cache) sendSmall(ctx context.Context, d *depot, rec *catalog.Inode) err
 }
 
 func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path, key string) error {
+	if _, err := c.settleAttempt(ctx, d, rec.Ino, key, func(*catalog.Upload) bool { return false }); err != nil {
+		return err
+	}
 	unlock, err := d.keys.lock(ctx, key)
 	if err != nil {
 		return err
@@ -396,6 +403,9 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 		if err := c.putCompanion(ctx, d, key, path); err != nil {
 			return err
 		}
+	}
+	if err := c.noteAttempt(&catalog.Upload{Ino: rec.Ino, Key: key, Size: int64(len(body)), Gen: rec.Gen, Created: c.nanos()}); err != nil {
+		return err
 	}
 	info, err := d.store.Put(ctx, key, bytesAt(body), int64(len(body)), opts)
 	if errors.Is(err, ErrChanged) {
@@ -428,6 +438,9 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 		}
 		if isDir(rec) {
 			r.Flags &^= catalog.FlagAttrDirty
+		}
+		if err := tx.DeleteUpload(r.Ino); err != nil {
+			return err
 		}
 		return c.own1(tx, r, catalog.Object{Key: key, ETag: info.ETag, VersionID: info.VersionID, Gen: rec.Gen})
 	})

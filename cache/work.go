@@ -110,7 +110,8 @@ func (c *Cache) kick(ino Ino) {
 		rec, err = tx.Inode(ino)
 		return err
 	})
-	if err != nil {
+	if err != nil { // nothing waits any more: an unlinked file, or one that was not changed after all
+		c.leave(ino)
 		return
 	}
 	c.schedule(it, rec)
@@ -218,6 +219,9 @@ func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 		}
 		return time.Time{}
 	case errors.Is(err, errParked):
+		if first, ok := c.order.waitsFor(ino); ok {
+			c.log.Debug("waits for another file", "path", path, "inode", ino, "for", first)
+		}
 		// Whom it waits for wakes it; this is for when that one fails for too long.
 		return c.now().Add(c.cfg.Limits.OrderTimeout / 4)
 	case errors.As(err, &later):
