@@ -65,6 +65,13 @@ func (c *Cache) settleAttempt(ctx context.Context, d *depot, ino Ino, key string
 	return "", c.abandonAttempt(ctx, d, up, mark)
 }
 
+// settleLast clears away what an attempt may have left under a key that no name
+// wants any more, now that all wanted keys are right.
+func (c *Cache) settleLast(ctx context.Context, d *depot, ino Ino) error {
+	_, err := c.settleAttempt(ctx, d, ino, "", func(*catalog.Upload) bool { return false })
+	return err
+}
+
 // attemptGen is the generation of what is to be sent: a new one where an earlier
 // attempt sent other bytes under the present one, so that a generation, and the
 // mark that is made of it, stands for one stamp.

@@ -62,6 +62,9 @@ func (c *Cache) moveObjects(ctx context.Context, d *depot, rec *catalog.Inode) e
 	if err := c.attrsSent(sent); err != nil {
 		return err
 	}
+	if err := c.settleLast(ctx, d, rec.Ino); err != nil {
+		return err
+	}
 	return c.dropStale(rec.Ino, nil)
 }
 
@@ -231,9 +234,18 @@ func (c *Cache) uploadAnew(rec *catalog.Inode, what string) error {
 	return laterError{c.now(), "its object was replaced; it is uploaded again"}
 }
 
+// takenError says that a key is another live inode's. makeWay follows when no key
+// is locked any more.
+type takenError struct{ owner Ino }
+
+func (e takenError) Error() string {
+	return fmt.Sprintf("another file (inode %d) still has the key", e.owner)
+}
+
 // makeWay is called when rec wants a key that another live inode owns: that one
-// moves first. Inodes that want each other's keys in a circle are broken up by a
-// stay under .depotfs/moving/.
+// moves first. One that is dirty may itself have to wait for rec (it was finished
+// later): its old object is put aside, or given up where nobody needs its bytes.
+// Inodes that want each other's keys in a circle are broken up in the same way.
 func (c *Cache) makeWay(ctx context.Context, d *depot, owner Ino, rec *catalog.Inode) error {
 	o, err := c.record(owner)
 	if errors.Is(err, ErrStale) || err == nil && len(o.Links) == 0 {
@@ -242,24 +254,33 @@ func (c *Cache) makeWay(ctx context.Context, d *depot, owner Ino, rec *catalog.I
 	if err != nil {
 		return err
 	}
-	circle, err := c.circle(o, rec.Ino)
-	if err != nil {
-		return err
+	aside := o
+	if !holdsOnlyCopy(o.State) {
+		circle, err := c.circle(o, rec.Ino)
+		if err != nil {
+			return err
+		}
+		if aside = nil; circle {
+			aside = rec
+		}
 	}
-	if circle {
-		if src, ok := currentObject(rec); ok && !holdsOnlyCopy(rec.State) {
-			if err := c.stepAside(ctx, d, rec, src); err != nil {
-				return err
-			}
-		} else {
-			// Dirty: the new version will be sent whole; the old object is only in the way.
-			if err := c.dropStale(rec.Ino, []string{}); err != nil {
-				return err
-			}
+	if aside != nil {
+		if err := c.putAside(ctx, d, aside); err != nil {
+			return err
 		}
 	}
 	c.work.Add(owner, c.now())
 	return laterError{c.now().Add(200 * time.Millisecond), "waits until another file has left its key"}
+}
+
+// putAside frees the keys of an inode. The old object of a dirty file that is whole
+// here, of a directory or of a symlink is only in the way.
+func (c *Cache) putAside(ctx context.Context, d *depot, rec *catalog.Inode) error {
+	src, ok := currentObject(rec)
+	if !ok || rec.State == Dirty || !isRegular(rec) {
+		return c.dropStale(rec.Ino, []string{})
+	}
+	return c.stepAside(ctx, d, rec, src)
 }
 
 // circle says whether following "wants a key owned by" from o, over any of its

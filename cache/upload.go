@@ -334,7 +334,7 @@ func (c *Cache) guard(ctx context.Context, d *depot, key string, rec *catalog.In
 		return PutOptions{}, err
 	}
 	if owner != 0 && owner != rec.Ino {
-		return PutOptions{}, c.makeWay(ctx, d, owner, rec)
+		return PutOptions{}, takenError{owner}
 	}
 	if rm == nil {
 		return PutOptions{IfNoneMatch: true}, nil
@@ -377,6 +377,9 @@ func (c *Cache) sendSmall(ctx context.Context, d *depot, rec *catalog.Inode) err
 		}
 	}
 	if err := c.attrsSent(rec); err != nil {
+		return err
+	}
+	if err := c.settleLast(ctx, d, rec.Ino); err != nil {
 		return err
 	}
 	return c.dropStale(rec.Ino, nil)

@@ -209,6 +209,12 @@ func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 	if err == nil {
 		path = c.pathText(rec)
 		err = c.reconcile(ctx, d, it, rec, path)
+		var taken takenError
+		if errors.As(err, &taken) {
+			if rec, err = c.record(ino); err == nil {
+				err = c.makeWay(ctx, d, taken.owner, rec)
+			}
+		}
 	}
 	var later laterError
 	switch {
