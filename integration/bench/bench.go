@@ -102,11 +102,15 @@ func (b *bench) sub(name string) string {
 func (b *bench) atEnd(fn func() error) { b.ends = append(b.ends, fn) }
 
 // close takes everything down, the last first.
-func (b *bench) close() error {
+func (b *bench) close() error { return b.closeTo(0) }
+
+// closeTo takes down what was started after there were n ends.
+func (b *bench) closeTo(n int) error {
 	var errs []error
-	for _, fn := range slices.Backward(b.ends) {
+	for _, fn := range slices.Backward(b.ends[n:]) {
 		errs = append(errs, fn())
 	}
+	b.ends = b.ends[:n]
 	return errors.Join(errs...)
 }
 

@@ -164,6 +164,7 @@ func (b *bench) do(ctx context.Context) error {
 		if len(part.s.rows) == 0 {
 			continue
 		}
+		before := len(b.ends)
 		fmt.Fprintf(b.say, "preparing %s", part.s.title)
 		if err := part.data(ctx); err != nil {
 			return err
@@ -175,6 +176,9 @@ func (b *bench) do(ctx context.Context) error {
 			return err
 		}
 		if err := b.profileAll(ctx, part.s); err != nil {
+			return err
+		}
+		if err := b.closeTo(before); err != nil { // the next section wants the machine for itself
 			return err
 		}
 	}
