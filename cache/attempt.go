@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 
 	"depotfs/cache/catalog"
 )
@@ -169,4 +170,10 @@ func isOneOf(info ObjectInfo, marks ...string) bool {
 		}
 	}
 	return false
+}
+
+// madeHere says whether this catalog made an object. Under a key that no inode owns
+// it is left from an attempt whose answer was lost, and no version of anything.
+func (c *Cache) madeHere(info ObjectInfo) bool {
+	return strings.HasPrefix(info.Metadata[metaVersion], c.epochMark())
 }

@@ -175,8 +175,10 @@ func (c *Cache) recopy(ctx context.Context, d *depot, rec *catalog.Inode, src ca
 		return there, err
 	}
 	if err == nil && key != src.Key {
-		if kerr := c.keepTheirs(ctx, d, key, path, there); kerr != nil {
-			return there, kerr
+		if !c.madeHere(there) {
+			if kerr := c.keepTheirs(ctx, d, key, path, there); kerr != nil {
+				return there, kerr
+			}
 		}
 		opts.IfMatch, opts.IfNoneMatch = there.ETag, false
 	} else if key != src.Key {

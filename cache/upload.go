@@ -20,8 +20,11 @@ const metaVersion = "depotfs-version"
 
 // versionMark is the value of metaVersion for one content generation of ours.
 func (c *Cache) versionMark(gen uint64) string {
-	return strconv.FormatUint(c.cat.Epoch(), 16) + "-" + strconv.FormatUint(gen, 10)
+	return c.epochMark() + strconv.FormatUint(gen, 10)
 }
+
+// epochMark begins all marks of this catalog.
+func (c *Cache) epochMark() string { return strconv.FormatUint(c.cat.Epoch(), 16) + "-" }
 
 // sending is one version of a file on its way to the depot.
 type sending struct {
@@ -32,7 +35,6 @@ type sending struct {
 	file  *os.File
 	stamp catalog.Stamp
 	crc   uint64
-	mark  string // of an earlier attempt at the same key, "" for none
 	opts  PutOptions
 	bar   *transfer
 }
@@ -151,11 +153,10 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 func (c *Cache) send(ctx context.Context, d *depot, s *sending) error {
 	var encoded bool
 	s.key, encoded = layout.Key(c.cfg.Prefix, s.path, false)
-	mark, err := c.settleAttempt(ctx, d, s.rec.Ino, s.key, s.goesOn)
+	_, err := c.settleAttempt(ctx, d, s.rec.Ino, s.key, s.goesOn)
 	if err != nil {
 		return err
 	}
-	s.mark = mark
 	unlock, err := d.keys.lock(ctx, s.key)
 	if err != nil {
 		return err
@@ -420,7 +421,7 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 			opts.IfMatch, opts.IfNoneMatch = "", true
 		case err != nil:
 			return err
-		case !isDir(rec) && there.Size != int64(len(body)):
+		case !isDir(rec) && there.Size != int64(len(body)) && !c.madeHere(there):
 			if err := c.keepTheirs(ctx, d, key, path, there); err != nil {
 				return err
 			}
