@@ -264,7 +264,7 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 			seed := uint64(20120509)
 			random := rand.New(rand.NewPCG(seed, uint64(len(way.name))))
 			d := newDepot(t)
-			z := newZone(t, on(d), way.set, with("--settle", "100ms", "--part-size", "5MiB"))
+			z := newZone(t, on(d), way.set, with("--settle", "100ms", "--part-size", "5MiB", "--log-level", "debug"))
 			z.quiet = true
 			writers := []*writer{{dir: "many", maxSize: 60_000}, {dir: "template/tmpl/1/9", maxSize: 12 << 20}, {dir: "volumes/1", only: true}}
 			for i, w := range writers {
@@ -343,12 +343,22 @@ func sameInBucket(t testing.TB, d *depot, z *zone) {
 	t.Helper()
 	objects := d.keys(t)
 	err := filepath.WalkDir(z.mnt, func(path string, e os.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
+		if err != nil || e.IsDir() {
 			return err
 		}
 		name, err := filepath.Rel(z.mnt, path)
 		if err != nil {
 			return err
+		}
+		if e.Type()&os.ModeSymlink != 0 {
+			target, _ := os.Readlink(path)
+			if got, found := d.Get(t, d.prefix+name); !found || string(got) != target {
+				t.Errorf("object %s is %q (found: %v), the link leads to %q", name, got, found, target)
+			}
+			delete(objects, name)
+		}
+		if !e.Type().IsRegular() {
+			return nil
 		}
 		o, found := objects[name]
 		delete(objects, name)

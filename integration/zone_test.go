@@ -2,10 +2,13 @@ package integration
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +44,9 @@ func on(d *depot) setting { return func(z *zone) { z.depot = d } }
 
 // with adds mount options.
 func with(args ...string) setting { return func(z *zone) { z.args = append(z.args, args...) } }
+
+// quiet allows errors in the log: the test makes them.
+func quiet(z *zone) { z.quiet = true }
 
 // newZone makes the directories of a zone and mounts it.
 func newZone(t testing.TB, settings ...setting) *zone {
@@ -254,7 +260,7 @@ func (z *zone) log() string {
 // logTail is the end of the log, for a message.
 func (z *zone) logTail() string {
 	lines := strings.Split(strings.TrimSpace(z.log()), "\n")
-	return "\n" + strings.Join(lines[max(0, len(lines)-40):], "\n")
+	return "\n" + strings.Join(lines[max(0, len(lines)-60):], "\n")
 }
 
 // path is a path in the mount.
@@ -357,7 +363,33 @@ func (z *zone) paths(names []string) []string {
 // flush uploads everything, or the named files.
 func (z *zone) flush(names ...string) {
 	z.t.Helper()
-	z.must(append([]string{"flush", "--timeout", "90s"}, z.paths(names)...)...)
+	c := z.run(append([]string{"flush", "--timeout", "60s"}, z.paths(names)...)...)
+	if c.code != 0 {
+		z.t.Fatalf("%v\n%+v%s\n%s", c, z.status(), z.logTail(), z.goroutines())
+	}
+}
+
+// goroutines is what the daemon's are doing, without those that only wait for work.
+func (z *zone) goroutines() string {
+	client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", filepath.Join(z.state, "control.sock"))
+	}}, Timeout: 10 * time.Second}
+	resp, err := client.Get("http://daemon/debug/pprof/goroutine?debug=2")
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error()
+	}
+	var busy []string
+	for one := range strings.SplitSeq(string(text), "\n\n") {
+		if strings.Contains(one, "depotfs/cache.") && !strings.Contains(one, ").Take(") {
+			busy = append(busy, one)
+		}
+	}
+	return strings.Join(busy, "\n\n")
 }
 
 // evict drops the local bytes of files.
