@@ -238,7 +238,10 @@ func (c *Cache) uploadAnew(rec *catalog.Inode, what string) error {
 
 // takenError says that a key is another live inode's. makeWay follows when no key
 // is locked any more.
-type takenError struct{ owner Ino }
+type takenError struct {
+	owner Ino
+	key   string
+}
 
 func (e takenError) Error() string {
 	return fmt.Sprintf("another file (inode %d) still has the key", e.owner)
@@ -248,12 +251,15 @@ func (e takenError) Error() string {
 // moves first. One that is dirty may itself have to wait for rec (it was finished
 // later): its old object is put aside, or given up where nobody needs its bytes.
 // Inodes that want each other's keys in a circle are broken up in the same way.
-func (c *Cache) makeWay(ctx context.Context, d *depot, owner Ino, rec *catalog.Inode) error {
-	o, err := c.record(owner)
+func (c *Cache) makeWay(ctx context.Context, d *depot, taken takenError, rec *catalog.Inode) error {
+	o, err := c.record(taken.owner)
 	if errors.Is(err, ErrStale) || err == nil && len(o.Links) == 0 {
 		return laterError{c.now().Add(200 * time.Millisecond), "waits for the removal of another file"}
 	}
 	if err != nil {
+		return err
+	}
+	if err := c.mustLeave(o, taken.key); err != nil {
 		return err
 	}
 	aside := o
@@ -271,8 +277,33 @@ func (c *Cache) makeWay(ctx context.Context, d *depot, owner Ino, rec *catalog.I
 			return err
 		}
 	}
-	c.work.Add(owner, c.now())
+	c.work.Add(o.Ino, c.now())
 	return laterError{c.now().Add(200 * time.Millisecond), "waits until another file has left its key"}
+}
+
+// mustLeave makes sure that the owner of a key that another file wants is in the
+// queue, or that it is no owner.
+func (c *Cache) mustLeave(o *catalog.Inode, key string) error {
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		r, err := inode(tx, o.Ino)
+		if err != nil {
+			return err
+		}
+		switch owner, err := tx.KeyOwner(key); {
+		case errors.Is(err, catalog.ErrNotFound), err == nil && owner != o.Ino:
+			return nil // it has left meanwhile
+		case err != nil:
+			return err
+		}
+		if !ownsKey(r, key) {
+			c.log.Warn("a key is on record for a file that does not have it", "key", key, "inode", r.Ino)
+			return tx.DeleteKeyOwner(key)
+		}
+		if _, err := tx.QueueItem(r.Ino); !errors.Is(err, catalog.ErrNotFound) {
+			return err
+		}
+		return c.putQueue(tx, r, 0, false)
+	})
 }
 
 // putAside frees the keys of an inode. The old object of a dirty file that is whole

@@ -335,7 +335,7 @@ func (c *Cache) guard(ctx context.Context, d *depot, key string, rec *catalog.In
 		return PutOptions{}, err
 	}
 	if owner != 0 && owner != rec.Ino {
-		return PutOptions{}, takenError{owner}
+		return PutOptions{}, takenError{owner, key}
 	}
 	if rm == nil {
 		return PutOptions{IfNoneMatch: true}, nil

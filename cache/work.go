@@ -212,7 +212,7 @@ func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 		var taken takenError
 		if errors.As(err, &taken) {
 			if rec, err = c.record(ino); err == nil {
-				err = c.makeWay(ctx, d, taken.owner, rec)
+				err = c.makeWay(ctx, d, taken, rec)
 			}
 		}
 	}
