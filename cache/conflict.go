@@ -179,7 +179,7 @@ func (c *Cache) demote(s *sending, info ObjectInfo) error {
 			toRemote(r)
 			r.Mtime = info.Modified.UnixNano()
 			r.Objects = nil
-			if err := c.own1(tx, r, catalog.Object{Key: s.key, ETag: info.ETag, VersionID: info.VersionID, Gen: gen}); err != nil {
+			if err := c.claim(tx, r, catalog.Object{Key: s.key, ETag: info.ETag, VersionID: info.VersionID, Gen: gen}); err != nil {
 				return err
 			}
 			if err := tx.DeleteUpload(r.Ino); err != nil {

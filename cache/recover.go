@@ -366,7 +366,7 @@ func (c *Cache) restorePartial(ino Ino) error {
 				State: PartialDirty, Base: base, BaseLimit: limit, DirtySince: now, FinishedAt: now,
 				Links: []catalog.Link{{Parent: parent, Name: name}}}
 			if h.Key != "" {
-				if err := c.own1(tx, rec, catalog.Object{Key: h.Key, ETag: h.ETag, Gen: base.Gen}); err != nil {
+				if err := c.claim(tx, rec, catalog.Object{Key: h.Key, ETag: h.ETag, Gen: base.Gen}); err != nil {
 					return err
 				}
 			}

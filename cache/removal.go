@@ -122,12 +122,14 @@ func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time,
 	if err != nil {
 		return time.Time{}, err
 	}
-	if rm.UploadID != "" {
-		err := d.store.AbortMultipart(ctx, rm.Key, rm.UploadID)
-		d.report(err)
-		if err != nil {
-			return time.Time{}, err
-		}
+	switch {
+	case rm.UploadID != "":
+		err = d.store.AbortMultipart(ctx, rm.Key, rm.UploadID)
+	case rm.Version != "" && owner == 0:
+		err = c.abortLost(ctx, d, rm.Key, rm.Since)
+	}
+	if d.report(err); err != nil {
+		return time.Time{}, err
 	}
 	if owner == 0 {
 		if err := c.deleteObject(ctx, d, rm); err != nil {
@@ -148,7 +150,7 @@ func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal)
 			return nil
 		case err != nil:
 			return err
-		case info.Metadata[metaVersion] == rm.Version:
+		case info.Metadata[metaVersion] == rm.Version, c.madeHere(info): // nobody owns it: left by an attempt before the last
 			etag = info.ETag
 		case etag == "" || info.ETag != etag:
 			c.log.Info("an object is not ours and stays", "key", rm.Key)

@@ -1,0 +1,145 @@
+package cache
+
+import (
+	"context"
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"syscall"
+)
+
+// Link gives a file one more name. What is not whole here is fetched first: the
+// share must have the bytes under both names.
+func (c *Cache) Link(ctx context.Context, ino Ino, parent Ino, name string) (Attr, error) {
+	if err := checkName(parent, name); err != nil {
+		return Attr{}, err
+	}
+	rec, err := c.record(ino)
+	if err != nil {
+		return Attr{}, err
+	}
+	if isDir(rec) {
+		return Attr{}, syscall.EPERM
+	}
+	if isRegular(rec) && !resident(rec.State) {
+		h, err := c.Open(ctx, ino, syscall.O_RDONLY)
+		if err != nil {
+			return Attr{}, err
+		}
+		defer h.Release()
+		if err := c.complete(ctx, h.n); err != nil {
+			return Attr{}, err
+		}
+	}
+	if _, err := c.findAny(ctx, parent, name); !errors.Is(err, iofs.ErrNotExist) {
+		if err == nil {
+			err = syscall.EEXIST
+		}
+		return Attr{}, err
+	}
+	for {
+		rec, err = c.linkOnce(ino, parent, name)
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return Attr{}, err
+		}
+		c.kickRec(rec)
+		return c.attrOf(rec), nil
+	}
+}
+
+func (c *Cache) linkOnce(ino, parent Ino, name string) (*catalog.Inode, error) {
+	if c.gone.Load() {
+		return nil, ErrMarker
+	}
+	c.tree.RLock()
+	defer c.tree.RUnlock()
+	rec, err := c.record(ino)
+	if err != nil {
+		return nil, err
+	}
+	var from Ino
+	if len(rec.Links) > 0 {
+		from = rec.Links[0].Parent
+	}
+	defer c.dirs.lock(from, parent)()
+	again, err := c.record(ino)
+	if err != nil {
+		return nil, err
+	}
+	if len(again.Links) != len(rec.Links) || len(rec.Links) > 0 && again.Links[0] != rec.Links[0] {
+		return nil, errMoved
+	}
+	rec = again
+	d, err := c.lookDir(parent)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.find(parent, name); !errors.Is(err, iofs.ErrNotExist) {
+		if err == nil {
+			err = syscall.EEXIST
+		}
+		return nil, err
+	}
+	if err := c.makeHere(d); err != nil {
+		return nil, err
+	}
+	src := share.OpenPath(uint64(ino)) // made by Tmpfile or unlinked while open
+	if len(rec.Links) > 0 {
+		fd, err := c.lookDir(from)
+		if err != nil {
+			return nil, err
+		}
+		src = join(fd.path, rec.Links[0].Name)
+	}
+	path := join(d.path, name)
+	orphan := len(rec.Links) == 0
+	if orphan {
+		err = c.share.Rename(src, path, share.NoReplace)
+	} else {
+		err = c.share.Link(src, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("link %q to %q: %w", src, path, err)
+	}
+	return c.linkInCatalog(d, rec, name, path)
+}
+
+func (c *Cache) linkInCatalog(d lockedDir, rec *catalog.Inode, name, path string) (*catalog.Inode, error) {
+	st, err := c.share.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	dst, err := c.share.Stat(d.path)
+	if err != nil {
+		return nil, err
+	}
+	now := c.nanos()
+	out, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		r.Links = append(r.Links, catalog.Link{Parent: d.rec.Ino, Name: name})
+		r.Nlink = uint32(len(r.Links))
+		r.Ctime = st.Ctime
+		if s := st.Stamp(); s.Ino == r.Stamp.Ino && s.Size == r.Stamp.Size && s.Mtime == r.Stamp.Mtime {
+			r.Stamp = s
+		}
+		if r.Flags&catalog.FlagOrphan != 0 {
+			r.Flags &^= catalog.FlagOrphan
+			r.Stamp, r.DirtySince, r.FinishedAt = st.Stamp(), now, now
+		}
+		if err := tx.PutDirent(catalog.Dirent{Parent: d.rec.Ino, Name: name, Ino: r.Ino, Type: r.Mode & syscall.S_IFMT}); err != nil {
+			return err
+		}
+		if err := c.touchDir(tx, d.rec.Ino, dst, 0); err != nil {
+			return err
+		}
+		return c.enqueueMove(tx, r, path)
+	})
+	if err == nil {
+		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
+	}
+	return out, err
+}

@@ -1,0 +1,126 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"depotfs/cache/queue"
+)
+
+func TestOrderAndTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queue.New[string](time.Now)
+		start := time.Now()
+		q.Add("late", start.Add(3*time.Second))
+		q.Add("soon", start.Add(time.Second))
+		q.Add("late", start.Add(2*time.Second)) // the earlier time counts
+		q.Add("soon", start.Add(time.Hour))
+		for _, want := range []struct {
+			key string
+			at  time.Duration
+		}{{"soon", time.Second}, {"late", 2 * time.Second}} {
+			key, err := q.Take(t.Context())
+			if err != nil || key != want.key || time.Since(start) != want.at {
+				t.Errorf("got %q after %v (%v), want %q after %v", key, time.Since(start), err, want.key, want.at)
+			}
+			q.Done(key, time.Time{})
+		}
+		if n := q.Len(); n != 0 {
+			t.Errorf("%d keys left", n)
+		}
+	})
+}
+
+func TestAddWhileTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queue.New[int](time.Now)
+		q.Add(1, time.Now())
+		if _, err := q.Take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		q.Add(1, time.Now())
+		if _, err := q.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a key is with two workers at once: %v", err)
+		}
+		q.Done(1, time.Now().Add(time.Hour))
+		if key, err := q.Take(t.Context()); err != nil || key != 1 {
+			t.Errorf("what was added meanwhile is lost: %v %v", key, err)
+		}
+	})
+}
+
+func TestRemoveAndReschedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queue.New[int](time.Now)
+		start := time.Now()
+		q.Add(1, start)
+		q.Add(2, start)
+		q.Remove(1)
+		q.Reschedule(2, start.Add(time.Minute))
+		key, err := q.Take(t.Context())
+		if err != nil || key != 2 || time.Since(start) != time.Minute {
+			t.Errorf("got %d after %v, %v", key, time.Since(start), err)
+		}
+		q.Remove(2)
+		q.Done(2, time.Time{})
+		if q.Len() != 0 {
+			t.Errorf("%d keys left", q.Len())
+		}
+	})
+}
+
+// Many workers: no key is with two of them, and every key that was added is handed
+// out after its last Add.
+func TestWorkers(t *testing.T) {
+	q := queue.New[int](time.Now)
+	ctx, cancel := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	busy, version, seen := map[int]bool{}, map[int]int{}, map[int]int{}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				key, err := q.Take(ctx)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				if busy[key] {
+					t.Errorf("key %d is with two workers", key)
+				}
+				busy[key] = true
+				at := version[key]
+				mu.Unlock()
+				mu.Lock()
+				busy[key] = false
+				seen[key] = at
+				mu.Unlock()
+				q.Done(key, time.Time{})
+			}
+		})
+	}
+	for range 20_000 {
+		key := rand.IntN(50)
+		mu.Lock()
+		version[key]++
+		mu.Unlock()
+		q.Add(key, time.Now())
+	}
+	for q.Len() > 0 {
+		q.Add(-1, time.Now()) // wakes nobody in vain, and lets the others run
+	}
+	cancel()
+	wg.Wait()
+	for key, v := range version {
+		if seen[key] != v {
+			t.Errorf("key %d was last handed out at its change %d of %d", key, seen[key], v)
+		}
+	}
+}

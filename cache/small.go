@@ -1,0 +1,118 @@
+package cache
+
+import (
+	"context"
+	"depotfs/cache/catalog"
+	"depotfs/cache/layout"
+	"errors"
+	"fmt"
+)
+
+// sendSmall brings a directory's marker or a symlink to the depot, under all its names.
+func (c *Cache) sendSmall(ctx context.Context, d *depot, rec *catalog.Inode) error {
+	if rec.Ino == catalog.Root {
+		return c.unqueue(rec)
+	}
+	keys, paths, err := c.wantedKeys(rec)
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		if ownsKey(rec, key) && rec.Flags&catalog.FlagAttrDirty == 0 {
+			continue
+		}
+		if err := c.putSmall(ctx, d, rec, paths[i], key); err != nil {
+			return err
+		}
+	}
+	if err := c.attrsSent(rec); err != nil {
+		return err
+	}
+	if err := c.settleLast(ctx, d, rec.Ino); err != nil {
+		return err
+	}
+	return c.dropStale(rec.Ino, nil)
+}
+
+func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path, key string) error {
+	if _, err := c.settleAttempt(ctx, d, rec.Ino, key, func(*catalog.Upload) bool { return false }); err != nil {
+		return err
+	}
+	unlock, err := d.keys.lock(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	opts, err := c.guard(ctx, d, key, rec)
+	if err != nil {
+		return err
+	}
+	_, encoded := layout.Key(c.cfg.Prefix, path, isDir(rec))
+	body := []byte(rec.Target)
+	opts.Metadata = c.metadata(rec, path, encoded, rec.Gen)
+	opts.CRC64, opts.HasCRC64 = crcOf(body), true
+	if encoded && !layout.PathFits(path) {
+		if err := c.putCompanion(ctx, d, key, path); err != nil {
+			return err
+		}
+	}
+	if err := c.noteAttempt(&catalog.Upload{Ino: rec.Ino, Key: key, Size: int64(len(body)), Gen: rec.Gen, Created: c.nanos()}); err != nil {
+		return err
+	}
+	info, err := d.store.Put(ctx, key, bytesAt(body), int64(len(body)), opts)
+	if errors.Is(err, ErrChanged) {
+		// A marker or a link has no bytes to lose: take over what is there.
+		var there ObjectInfo
+		there, err = d.store.Head(ctx, key)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			opts.IfMatch, opts.IfNoneMatch = "", true
+		case err != nil:
+			return err
+		case !isDir(rec) && there.Size != int64(len(body)) && !c.madeHere(there):
+			if err := c.keepTheirs(ctx, d, key, path, there); err != nil {
+				return err
+			}
+			fallthrough
+		default:
+			opts.IfMatch, opts.IfNoneMatch = there.ETag, false
+		}
+		info, err = d.store.Put(ctx, key, bytesAt(body), int64(len(body)), opts)
+	}
+	d.report(err)
+	if err != nil {
+		return fmt.Errorf("put %s: %w", key, err)
+	}
+	_, err = c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if len(r.Links) == 0 {
+			now := c.nanos()
+			return tx.PutRemoval(&catalog.Removal{Key: key, ETag: info.ETag, Path: path, Since: now, NotBefore: now})
+		}
+		if isDir(rec) {
+			r.Flags &^= catalog.FlagAttrDirty
+		}
+		if err := tx.DeleteUpload(r.Ino); err != nil {
+			return err
+		}
+		return c.claim(tx, r, catalog.Object{Key: key, ETag: info.ETag, VersionID: info.VersionID, Gen: rec.Gen})
+	})
+	if errors.Is(err, ErrStale) {
+		err = c.cat.Update(func(tx *catalog.Tx) error {
+			now := c.nanos()
+			return tx.PutRemoval(&catalog.Removal{Key: key, ETag: info.ETag, Path: path, Since: now, NotBefore: now})
+		})
+		c.removals.Add(key, c.now())
+	}
+	return err
+}
+
+// putCompanion records a path that is too long for metadata as an object's body.
+func (c *Cache) putCompanion(ctx context.Context, d *depot, key, path string) error {
+	b := []byte(path)
+	_, err := d.store.Put(ctx, layout.PathKey(key), bytesAt(b), int64(len(b)), PutOptions{CRC64: crcOf(b), HasCRC64: true})
+	d.report(err)
+	if err != nil {
+		return fmt.Errorf("record the path of %s: %w", key, err)
+	}
+	return nil
+}
