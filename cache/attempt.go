@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"depotfs/cache/catalog"
 )
@@ -50,20 +51,42 @@ func (c *Cache) settleAttempt(ctx context.Context, d *depot, ino Ino, key string
 		return "", err
 	}
 	mark = c.versionMark(up.Gen)
-	if up.UploadID != "" {
-		if goesOn(up) {
-			return mark, nil
-		}
-		err := d.store.AbortMultipart(ctx, up.Key, up.UploadID)
-		d.report(err)
-		if err != nil {
-			return "", err
-		}
+	switch {
+	case up.UploadID != "" && goesOn(up):
+		return mark, nil
+	case up.UploadID != "":
+		err = d.store.AbortMultipart(ctx, up.Key, up.UploadID)
+	case up.PartSize > 0, up.Created < c.since.UnixNano():
+		err = c.abortLost(ctx, d, up.Key, up.Created)
+	}
+	if d.report(err); err != nil {
+		return "", err
 	}
 	if up.Key == key {
 		return mark, nil
 	}
 	return "", c.abandonAttempt(ctx, d, up, mark)
+}
+
+// abortLost aborts multipart uploads of a key that began since an attempt and whose
+// id nobody knows: the daemon died while one was created, or while the store's door
+// copied an object in parts. Another zone that uploads to the same key at the same
+// time starts again.
+func (c *Cache) abortLost(ctx context.Context, d *depot, key string, since int64) error {
+	infos, err := d.store.ListMultiparts(ctx, key)
+	if err != nil {
+		return err
+	}
+	earliest := time.Unix(0, since).Add(d.skew() - time.Minute)
+	for _, m := range infos {
+		if m.Key != key || m.Initiated.Before(earliest) {
+			continue
+		}
+		if err := d.store.AbortMultipart(ctx, m.Key, m.UploadID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // settleLast clears away what an attempt may have left under a key that no name
@@ -172,8 +195,9 @@ func isOneOf(info ObjectInfo, marks ...string) bool {
 	return false
 }
 
-// madeHere says whether this catalog made an object. Under a key that no inode owns
-// it is left from an attempt whose answer was lost, and no version of anything.
-func (c *Cache) madeHere(info ObjectInfo) bool {
+// leftover says whether an object under a key that no inode owns, or that holds
+// another tag than the one on record, is what an attempt of ours left whose answer
+// was lost: then this catalog made it, and it is no version of anything.
+func (c *Cache) leftover(info ObjectInfo) bool {
 	return strings.HasPrefix(info.Metadata[metaVersion], c.epochMark())
 }

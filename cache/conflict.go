@@ -84,7 +84,7 @@ func (c *Cache) resolveClash(ctx context.Context, d *depot, s *sending) (ObjectI
 	if sameBytes(info, s.stamp.Size, s.crc, s.opts.HasCRC64) {
 		return info, nil
 	}
-	if c.madeHere(info) { // what an attempt left whose answer was lost
+	if c.leftover(info) {
 		s.opts.IfMatch, s.opts.IfNoneMatch = info.ETag, false
 		return c.put(ctx, d, s)
 	}

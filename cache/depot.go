@@ -52,7 +52,7 @@ const (
 func (c *Cache) SetStore(s Store, info StoreInfo) {
 	var d *depot
 	if s != nil {
-		d = &depot{store: s, info: info, state: "connecting", ready: make(chan struct{})}
+		d = &depot{store: lingering{s}, info: info, state: "connecting", ready: make(chan struct{})}
 		d.keys.init()
 	}
 	c.depot.Store(d)

@@ -334,3 +334,48 @@ func TestConflictKeepsBoth(t *testing.T) {
 		t.Fatalf("kept %v", kept)
 	}
 }
+
+// What is open and not here stays readable after its name is gone; its object goes
+// with the last handle.
+func TestUnlinkedRemoteFileIsReadWhileOpen(t *testing.T) {
+	for _, how := range []string{"unlink", "rename over", "crash"} {
+		t.Run(how, func(t *testing.T) {
+			e := newEnv(t)
+			data := pattern(1, 300_000)
+			e.mkdirAll("snapshots")
+			e.write("snapshots/f", data)
+			e.write("snapshots/g", data[:10])
+			e.flush()
+			e.evict("snapshots/f")
+			ctx := context.Background()
+			a, _ := e.lookup("snapshots/f")
+			h, err := e.c.Open(ctx, a.Ino, syscall.O_RDONLY)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir, _ := e.parent("snapshots/f")
+			if how == "rename over" {
+				err = e.c.Rename(ctx, dir, "g", dir, "f", 0)
+			} else {
+				err = e.c.Unlink(ctx, dir, "f")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.flushFor(500 * time.Millisecond)
+			got := make([]byte, len(data))
+			if _, err := h.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, data) {
+				t.Fatalf("read after %s: %v", how, err)
+			}
+			if how == "crash" {
+				e.restart()
+			} else {
+				h.Release()
+			}
+			e.flush()
+			if b, ok := e.object("p/snapshots/f"); how == "rename over" && len(b) != 10 || how != "rename over" && ok {
+				t.Errorf("object after the last close: %v, %d bytes", ok, len(b))
+			}
+		})
+	}
+}

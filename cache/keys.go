@@ -128,7 +128,7 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 	_, err = c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		o := catalog.Object{Key: key, ETag: info.ETag, VersionID: info.VersionID, Gen: rec.Base.Gen}
 		if len(r.Links) == 0 {
-			return c.removeObject(tx, o, path)
+			return c.removeObject(tx, rec.Ino, o, path)
 		}
 		if sameAttrs(r, rec) && len(r.Links) == 1 {
 			r.Flags &^= catalog.FlagAttrDirty
@@ -140,7 +140,7 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 	})
 	if errors.Is(err, ErrStale) { // unlinked meanwhile
 		err = c.cat.Update(func(tx *catalog.Tx) error {
-			return c.removeObject(tx, catalog.Object{Key: key, ETag: info.ETag}, path)
+			return c.removeObject(tx, rec.Ino, catalog.Object{Key: key, ETag: info.ETag}, path)
 		})
 		c.removals.Add(key, c.now())
 	}
@@ -173,7 +173,7 @@ func (c *Cache) recopy(ctx context.Context, d *depot, rec *catalog.Inode, src ca
 		return there, err
 	}
 	if err == nil && key != src.Key {
-		if !c.madeHere(there) {
+		if !c.leftover(there) {
 			if kerr := c.keepTheirs(ctx, d, key, path, there); kerr != nil {
 				return there, kerr
 			}
@@ -263,7 +263,7 @@ func (c *Cache) dropStale(ino Ino, only []string) error {
 				continue
 			}
 			gone = append(gone, o)
-			if err := c.removeObject(tx, o, c.keyPath(o.Key)); err != nil {
+			if err := c.removeObject(tx, ino, o, c.keyPath(o.Key)); err != nil {
 				return err
 			}
 		}
@@ -320,8 +320,17 @@ func (c *Cache) keyPath(key string) string {
 	return key
 }
 
-// removeObject makes a removal of one object that no inode owns any more.
-func (c *Cache) removeObject(tx *catalog.Tx, o catalog.Object, path string) error {
+// removeObject makes a removal of an object that its inode does not need any more.
+// A key that has become another inode's is none of its business.
+func (c *Cache) removeObject(tx *catalog.Tx, ino Ino, o catalog.Object, path string) error {
+	owner, err := tx.KeyOwner(o.Key)
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return err
+	}
+	if err == nil && owner != ino {
+		c.log.Warn("an object was on record for two files", "key", o.Key, "inode", ino, "owner", owner)
+		return nil
+	}
 	now := c.nanos()
 	if err := putRemoval(tx, &catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now}); err != nil {
 		return err

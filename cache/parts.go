@@ -128,16 +128,21 @@ func (c *Cache) openUpload(ctx context.Context, d *depot, s *sending) (*catalog.
 			return nil, nil, err
 		}
 	}
-	id, err := d.store.CreateMultipart(ctx, s.key, s.opts)
-	d.report(err)
-	if err != nil {
+	up = &catalog.Upload{Ino: s.rec.Ino, Key: s.key, PartSize: c.cfg.Limits.partSize(s.stamp.Size),
+		Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
+	if err := c.noteAttempt(up); err != nil { // see abortLost
 		return nil, nil, err
 	}
-	up = &catalog.Upload{Ino: s.rec.Ino, Key: s.key, UploadID: id, PartSize: c.cfg.Limits.partSize(s.stamp.Size),
-		Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
+	up.UploadID, err = d.store.CreateMultipart(ctx, s.key, s.opts)
+	if d.report(err); err != nil {
+		return nil, nil, err
+	}
 	if err := c.noteAttempt(up); err != nil {
 		c.abort(ctx, d, up)
 		return nil, nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
 	}
 	// Without the record the parts would be orphans after a power cut.
 	return up, nil, c.cat.Sync(ctx)
@@ -171,10 +176,23 @@ func (c *Cache) confirmed(ctx context.Context, d *depot, up *catalog.Upload, kno
 	return have, nil
 }
 
-// abort forgets an upload here and in the store; what fails is swept later.
+// shortRequest bounds requests that are finished although nobody waits any more.
+const shortRequest = 10 * time.Second
+
+// unhurried is a context for a short request that shall end by itself, whoever
+// cancels ctx.
+func unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), shortRequest)
+}
+
+// abort forgets an upload in the store and here; what fails is tried again before
+// the next attempt.
 func (c *Cache) abort(ctx context.Context, d *depot, up *catalog.Upload) {
+	ctx, stop := unhurried(ctx)
+	defer stop()
 	if err := d.store.AbortMultipart(ctx, up.Key, up.UploadID); err != nil {
 		c.log.Warn("abort an upload", "key", up.Key, "err", err)
+		return
 	}
 	if err := c.forgetUpload(up.Ino); err != nil {
 		c.log.Warn("forget an upload", "key", up.Key, "err", err)

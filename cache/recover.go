@@ -196,7 +196,16 @@ func (c *Cache) dropOrphans() error {
 		}
 	}
 	for _, ino := range orphans {
-		if err := c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteInode(ino) }); err != nil {
+		if err := c.cat.Update(func(tx *catalog.Tx) error {
+			r, err := inode(tx, ino)
+			if err != nil {
+				return err
+			}
+			if err := c.disown(tx, r, ""); err != nil {
+				return err
+			}
+			return tx.DeleteInode(ino)
+		}); err != nil && !errors.Is(err, ErrStale) {
 			return err
 		}
 		for _, p := range []string{share.PartialPath(uint64(ino)), share.SidecarPath(uint64(ino))} {

@@ -150,7 +150,7 @@ func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal)
 			return nil
 		case err != nil:
 			return err
-		case info.Metadata[metaVersion] == rm.Version, c.madeHere(info): // nobody owns it: left by an attempt before the last
+		case info.Metadata[metaVersion] == rm.Version, c.leftover(info): // nobody owns it: left by an attempt before the last
 			etag = info.ETag
 		case etag == "" || info.ETag != etag:
 			c.log.Info("an object is not ours and stays", "key", rm.Key)

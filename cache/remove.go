@@ -149,8 +149,12 @@ func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string,
 		}
 		return tx.PutInode(rec)
 	}
-	if err := c.disown(tx, rec, path); err != nil {
-		return err
+	// What is open and not here is still read from its object; the last handle's
+	// end removes it.
+	if !(open && isRegular(rec) && !resident(rec.State)) {
+		if err := c.disown(tx, rec, path); err != nil {
+			return err
+		}
 	}
 	if !open {
 		return tx.DeleteInode(ino)
@@ -168,10 +172,7 @@ func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string,
 func (c *Cache) disown(tx *catalog.Tx, rec *catalog.Inode, path string) error {
 	now := c.nanos()
 	for _, o := range rec.Objects {
-		if err := putRemoval(tx, &catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now}); err != nil {
-			return err
-		}
-		if err := tx.DeleteKeyOwner(o.Key); err != nil {
+		if err := c.removeObject(tx, rec.Ino, o, path); err != nil {
 			return err
 		}
 	}
@@ -239,6 +240,9 @@ func (c *Cache) reapOrphan(n *node) {
 		if gone = r.Flags&catalog.FlagOrphan != 0 && len(r.Links) == 0; !gone {
 			return nil // linked again (linkat with AT_EMPTY_PATH)
 		}
+		if err := c.disown(tx, r, ""); err != nil {
+			return err
+		}
 		return tx.DeleteInode(n.ino)
 	})
 	if err != nil || !gone {
@@ -247,6 +251,8 @@ func (c *Cache) reapOrphan(n *node) {
 		}
 		return
 	}
+	c.kickRemovals(rec, "")
+	c.changed.wake()
 	if err := c.share.Unlink(share.OpenPath(uint64(n.ino))); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		c.log.Warn("remove an unlinked file", "ino", n.ino, "err", err)
 	}

@@ -69,7 +69,7 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 			opts.IfMatch, opts.IfNoneMatch = "", true
 		case err != nil:
 			return err
-		case !isDir(rec) && there.Size != int64(len(body)) && !c.madeHere(there):
+		case !isDir(rec) && there.Size != int64(len(body)) && !c.leftover(there):
 			if err := c.keepTheirs(ctx, d, key, path, there); err != nil {
 				return err
 			}
