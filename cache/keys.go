@@ -255,6 +255,10 @@ func (c *Cache) dropStale(ino Ino, only []string) error {
 				return nil // not changed after all: the objects are needed
 			}
 		}
+		holdsBase := func(o catalog.Object) bool { return o.Gen == r.Base.Gen && slices.Contains(wanted, o.Key) }
+		if isRegular(r) && r.State != Dirty && !slices.ContainsFunc(r.Objects, holdsBase) {
+			return nil // renamed meanwhile: what it wants now does not exist yet, and its bytes are there alone
+		}
 		gone = gone[:0]
 		var keep []catalog.Object
 		for _, o := range r.Objects {
