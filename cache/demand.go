@@ -155,6 +155,9 @@ func (c *Cache) unsent(sc scope, hurry bool) ([]unsentFile, error) {
 				why = r.LastError
 			}
 			left = append(left, unsentFile{NotDone: NotDone{Path: r.Path, Reason: why}})
+			if hurry {
+				c.removals.Add(r.Key, time.Unix(0, r.NotBefore))
+			}
 			return true
 		})
 	})

@@ -11,8 +11,20 @@ func (c *Cache) claim(tx *catalog.Tx, r *catalog.Inode, o catalog.Object) error 
 	if err := tx.SetKeyOwner(o.Key, r.Ino); err != nil {
 		return err
 	}
-	if err := tx.DeleteRemoval(o.Key); err != nil {
+	switch rm, err := tx.Removal(o.Key); {
+	case errors.Is(err, catalog.ErrNotFound):
+	case err != nil:
 		return err
+	case rm.UploadID == "":
+		if err := tx.DeleteRemoval(o.Key); err != nil {
+			return err
+		}
+	default: // the object is ours now, parts of an upload that was given up still are to go
+		rm.ETag, rm.Version = "", ""
+		if err := tx.PutRemoval(rm); err != nil {
+			return err
+		}
+		c.removals.Add(o.Key, c.now())
 	}
 	for i := range r.Objects {
 		if r.Objects[i].Key == o.Key {
