@@ -283,7 +283,7 @@ func (c *Cache) dropStale(ino Ino, only []string) error {
 				return nil
 			}
 		}
-		return tx.DeleteQueue(ino)
+		return unqueueIn(tx, ino)
 	})
 	for _, o := range gone {
 		c.removals.Add(o.Key, c.now())

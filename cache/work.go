@@ -340,7 +340,20 @@ func (c *Cache) reconcile(ctx context.Context, d *depot, it *catalog.QueueItem, 
 
 // unqueue forgets a queue item whose inode needs nothing.
 func (c *Cache) unqueue(rec *catalog.Inode) error {
-	return c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteQueue(rec.Ino) })
+	return c.cat.Update(func(tx *catalog.Tx) error { return unqueueIn(tx, rec.Ino) })
+}
+
+// unqueueIn forgets a queue item, unless a rename that came meanwhile wants
+// everything below the directory looked at.
+func unqueueIn(tx *catalog.Tx, ino Ino) error {
+	it, err := tx.QueueItem(ino)
+	if errors.Is(err, catalog.ErrNotFound) || err == nil && it.Subtree {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return tx.DeleteQueue(ino)
 }
 
 // queueSubtree has everything below a renamed directory looked at.

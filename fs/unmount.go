@@ -15,7 +15,7 @@ import (
 
 // releaseWait is how long a polite unmount tries: the kernel tells of closed files
 // a moment after close(2) returned to its caller.
-const releaseWait = 300 * time.Millisecond
+const releaseWait = 2 * time.Second
 
 // Unmount unmounts. syscall.EBUSY says that somebody has files open or stands in
 // the mount, which goes on as before. What is not mounted any more is no error.

@@ -297,3 +297,67 @@ func TestStateLoss(t *testing.T) {
 		})
 	}
 }
+
+// An open file outlives its name, also when its bytes are elsewhere.
+func TestUnlinkedWhileElsewhere(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDepot(t)
+			z := newZone(t, on(d), way.set)
+			body := bytesOf(1, 9<<20)
+			names := []string{"iso/removed", "iso/replaced", "iso/overwritten"}
+			for _, name := range names {
+				put(t, z.path(name), body)
+			}
+			z.flush()
+			z.evict()
+			var open []*os.File
+			for _, name := range names {
+				f, err := os.Open(z.path(name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				open = append(open, f)
+			}
+			put(t, z.path("iso/new"), []byte("new"))
+			if err := os.Remove(z.path(names[0])); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(z.path("iso/new"), z.path(names[1])); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(z.path(names[2])); err != nil {
+				t.Fatal(err)
+			}
+			put(t, z.path(names[2]), []byte("again"))
+			z.run("flush", "--timeout", "3s", z.mnt) // what is open may have to wait
+			for i, f := range open {
+				got := make([]byte, len(body))
+				if _, err := f.ReadAt(got, 0); err != nil {
+					t.Errorf("%s: read after its name went: %v", names[i], err)
+				} else if diff := difference(got, body); diff != "" {
+					t.Errorf("%s: %s", names[i], diff)
+				}
+				if err := f.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			z.flush()
+			if _, found := d.Get(t, names[0]); found {
+				t.Error("the object of the removed file is still there")
+			}
+			for name, want := range map[string]string{names[1]: "new", names[2]: "again"} {
+				if got, _ := d.Get(t, name); string(got) != want {
+					t.Errorf("object %s is %d bytes, want %q", name, len(got), want)
+				}
+			}
+			for key := range d.keys(t) {
+				if !strings.HasSuffix(key, "/") && !strings.HasPrefix(key, "iso/") {
+					t.Errorf("object %s is left", key)
+				}
+			}
+		})
+	}
+}

@@ -260,7 +260,7 @@ func (z *zone) log() string {
 // logTail is the end of the log, for a message.
 func (z *zone) logTail() string {
 	lines := strings.Split(strings.TrimSpace(z.log()), "\n")
-	return "\n" + strings.Join(lines[max(0, len(lines)-60):], "\n")
+	return "\n" + strings.Join(lines[max(0, len(lines)-150):], "\n")
 }
 
 // path is a path in the mount.

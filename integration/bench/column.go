@@ -12,10 +12,11 @@ type column struct {
 	name string
 	dir  string // what workloads use; of the plain program, scratch space
 
-	zone  *zone  // depotfs
-	peer  *peer  // another file system
-	sdk   *sdk   // the plain program
-	proxy *proxy // the line to the store; nil: none, or not a long one
+	zone   *zone  // depotfs
+	peer   *peer  // another file system
+	sdk    *sdk   // the plain program
+	smalls int    // how often the small files got another directory
+	proxy  *proxy // the line to the store; nil: none, or not a long one
 }
 
 // errNot says that a column has no such thing; the cell stays empty.
@@ -62,6 +63,7 @@ const (
 // on and near; nothing settles, so nothing is uploaded meanwhile.
 func (b *bench) localColumns(ctx context.Context) error {
 	bare := b.sub("bare")
+	spread(bare)
 	b.local.add(&column{name: bareName, dir: bare})
 	for _, d := range []struct{ name, id, passthrough string }{{depotfsName, "l1", "auto"}, {daemonName, "l2", "off"}} {
 		if err := b.addZone(ctx, b.local, d.name, d.id, nil,

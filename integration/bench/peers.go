@@ -28,6 +28,7 @@ func (p *peer) mount(ctx context.Context) (err error) {
 	if err := os.MkdirAll(p.cache(), 0o755); err != nil {
 		return err
 	}
+	spread(p.cache())
 	if p.proc, err = p.start(p); err != nil {
 		return err
 	}

@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -24,16 +25,11 @@ func (b *bench) smallRows() []*row {
 		if err := b.ensureSmall(ctx, c); err != nil {
 			return err
 		}
-		return run(ctx, "ls", "-lR", c.path(smallDir))
+		return run(ctx, "ls", "-lR", c.small())
 	}
 	return []*row{
 		{name: "create small files", unit: perSecond,
-			prepare: func(_ context.Context, c *column) error {
-				if err := os.RemoveAll(c.path(smallDir)); err != nil {
-					return err
-				}
-				return forgetDeleted()
-			},
+			prepare: func(_ context.Context, c *column) error { return c.freshSmall() },
 			run: func(ctx context.Context, c *column) (float64, error) {
 				return per(func() error { return b.createSmall(ctx, c) })
 			}},
@@ -48,17 +44,17 @@ func (b *bench) smallRows() []*row {
 			}},
 		{name: "ls -lR small files", unit: perSecond, prepare: listed,
 			run: func(ctx context.Context, c *column) (float64, error) {
-				return per(func() error { return run(ctx, "ls", "-lR", c.path(smallDir)) })
+				return per(func() error { return run(ctx, "ls", "-lR", c.small()) })
 			}},
 		{name: "find small files again", unit: perSecond,
 			prepare: func(ctx context.Context, c *column) error {
 				if err := listed(ctx, c); err != nil {
 					return err
 				}
-				return run(ctx, "find", c.path(smallDir))
+				return run(ctx, "find", c.small())
 			},
 			run: func(ctx context.Context, c *column) (float64, error) {
-				return per(func() error { return run(ctx, "find", c.path(smallDir)) })
+				return per(func() error { return run(ctx, "find", c.small()) })
 			}},
 		{name: "remove small files", unit: perSecond, prepare: b.ensureSmall,
 			run: func(ctx context.Context, c *column) (float64, error) {
@@ -67,15 +63,31 @@ func (b *bench) smallRows() []*row {
 	}
 }
 
-// forgetDeleted has ext4 forget which inodes it freed of late. It skips those for
-// five minutes, one by one, at every create: a create after 5,000 removals would cost
-// twenty times as much as one on a disk that was left alone. It looks only at
-// what is in memory.
-func forgetDeleted() error {
-	if err := dropCaches("1"); !errors.Is(err, os.ErrPermission) {
-		return err
+// small is where a column has its small files.
+func (c *column) small() string { return c.path(fmt.Sprintf("%s-%d", smallDir, c.smalls)) }
+
+// freshSmall removes the files and names another directory for the next ones. ext4
+// passes over inodes that were freed in the last minutes, one by one, at every
+// create: in a directory whose files were just removed that would be all that is
+// measured (see spread).
+func (c *column) freshSmall() error {
+	err := os.RemoveAll(c.small())
+	c.smalls++
+	return err
+}
+
+// spread has ext4 give every directory below dir another part of the disk, with
+// inodes of its own. Elsewhere it does nothing.
+func spread(dir string) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return
 	}
-	return nil
+	defer f.Close()
+	const topDir = 0x20000 // FS_TOPDIR_FL, as chattr +T
+	if flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS); err == nil {
+		_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags|topDir))
+	}
 }
 
 // eachSmall calls fn for the path of each small file.
@@ -84,7 +96,7 @@ func (b *bench) eachSmall(ctx context.Context, c *column, fn func(path string) e
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := fn(filepath.Join(c.dir, smallDir, fmt.Sprint(i/smallInDir), fmt.Sprintf("file-%d.properties", i))); err != nil {
+		if err := fn(filepath.Join(c.small(), fmt.Sprint(i/smallInDir), fmt.Sprintf("file-%d.properties", i))); err != nil {
 			return err
 		}
 	}
@@ -94,7 +106,7 @@ func (b *bench) eachSmall(ctx context.Context, c *column, fn func(path string) e
 func (b *bench) createSmall(ctx context.Context, c *column) error {
 	body := randomBytes(smallSize, 2)
 	for i := 0; i < b.opts.files; i += smallInDir {
-		if err := os.MkdirAll(filepath.Join(c.dir, smallDir, fmt.Sprint(i/smallInDir)), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(c.small(), fmt.Sprint(i/smallInDir)), 0o755); err != nil {
 			return err
 		}
 	}
@@ -121,7 +133,7 @@ func (b *bench) ensureSmall(ctx context.Context, c *column) error {
 	}); err != nil || !missing {
 		return err
 	}
-	if err := os.RemoveAll(c.path(smallDir)); err != nil {
+	if err := c.freshSmall(); err != nil {
 		return err
 	}
 	return b.createSmall(ctx, c)

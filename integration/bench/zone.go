@@ -38,6 +38,7 @@ func newZone(program, dir string, env []string, args ...string) (*zone, error) {
 			return nil, err
 		}
 	}
+	spread(z.share)
 	z.mountArgs = append([]string{"mount", "--cache-dir", z.share, "--state-dir", z.state, "--zone", filepath.Base(dir)}, args...)
 	return z, nil
 }

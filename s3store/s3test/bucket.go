@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -124,16 +125,20 @@ func (b *Bucket) List(t testing.TB, prefix string) []Object {
 	return all
 }
 
-// Uploads lists the keys of unfinished multipart uploads.
+// Uploads describes the unfinished multipart uploads: key, begin and parts.
 func (b *Bucket) Uploads(t testing.TB) []string {
 	t.Helper()
 	out, err := b.client.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: &b.Name})
 	if err != nil {
 		t.Fatalf("list uploads: %v", err)
 	}
-	var keys []string
+	var found []string
 	for _, u := range out.Uploads {
-		keys = append(keys, aws.ToString(u.Key))
+		parts := "no such upload"
+		if list, err := b.client.ListParts(t.Context(), &s3.ListPartsInput{Bucket: &b.Name, Key: u.Key, UploadId: u.UploadId}); err == nil {
+			parts = fmt.Sprint(len(list.Parts), " parts")
+		}
+		found = append(found, fmt.Sprintf("%s of %s, %s", aws.ToString(u.Key), aws.ToTime(u.Initiated).Format("15:04:05.000"), parts))
 	}
-	return keys
+	return found
 }
