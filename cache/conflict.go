@@ -82,6 +82,7 @@ func (c *Cache) resolveClash(ctx context.Context, d *depot, s *sending) (ObjectI
 		return info, err
 	}
 	if sameBytes(info, s.stamp.Size, s.crc, s.opts.HasCRC64) {
+		c.dropParts(ctx, d, s.rec.Ino)
 		return info, nil
 	}
 	if c.leftover(info) {
@@ -122,6 +123,7 @@ func (c *Cache) keepTheirs(ctx context.Context, d *depot, key, path string, info
 // loseTo keeps our bytes under .depotfs/conflicts in the depot and makes the file
 // the depot's version.
 func (c *Cache) loseTo(ctx context.Context, d *depot, s *sending, info ObjectInfo) error {
+	c.dropParts(ctx, d, s.rec.Ino)
 	own := *s
 	own.key = c.conflictKey(s.path)
 	own.opts = PutOptions{IfNoneMatch: true, Metadata: c.metadata(s.rec, s.path, true, s.rec.Gen)}

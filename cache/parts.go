@@ -199,6 +199,19 @@ func (c *Cache) abort(ctx context.Context, d *depot, up *catalog.Upload) {
 	}
 }
 
+// dropParts aborts the multipart upload of an inode that is not to be completed.
+func (c *Cache) dropParts(ctx context.Context, d *depot, ino Ino) {
+	var up *catalog.Upload
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		var err error
+		up, err = tx.Upload(ino)
+		return err
+	})
+	if err == nil && up.UploadID != "" {
+		c.abort(ctx, d, up)
+	}
+}
+
 func (c *Cache) forgetUpload(ino Ino) error {
 	return c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteUpload(ino) })
 }
