@@ -26,7 +26,7 @@ func (b *bench) profileAll(ctx context.Context, s *section) error {
 	}
 	for _, r := range s.rows {
 		for _, c := range s.columns {
-			if c.zone == nil || r.cell(c).err != nil {
+			if c.zone == nil || r.cell(c).err != nil || r.unit == memory {
 				continue
 			}
 			file := filepath.Join(b.opts.profile, notName.ReplaceAllString(r.name+" "+c.name, "-")+".pprof")
