@@ -69,6 +69,7 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 		return append(bad, c.notDone(left)...), err
 	}
 	var total Progress
+	patience := time.Now().Add(busyGrace)
 	t := time.NewTicker(flushLook)
 	defer t.Stop()
 	for {
@@ -80,7 +81,7 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 		c.tell(progress, &total, left)
 		waiting := 0
 		for _, l := range left {
-			if !l.busy {
+			if !l.busy || time.Now().Before(patience) {
 				waiting++
 			}
 		}
@@ -107,6 +108,11 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 
 // flushLook is how often a waiting flush looks again without being woken.
 const flushLook = 200 * time.Millisecond
+
+// busyGrace is how long flush waits for files that are open for writing: the kernel
+// tells us of a close some time after close(2) has returned, and who closes a file
+// and flushes at once must not hear that it is open.
+const busyGrace = 2 * time.Second
 
 // unsentFile is one thing that the depot lacks.
 type unsentFile struct {
