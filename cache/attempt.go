@@ -56,10 +56,12 @@ func (c *Cache) settleAttempt(ctx context.Context, d *depot, ino Ino, key string
 		return mark, nil
 	case up.UploadID != "":
 		err = d.store.AbortMultipart(ctx, up.Key, up.UploadID)
+		d.report(err)
 	case up.PartSize > 0, up.Created < c.since.UnixNano():
 		err = c.abortLost(ctx, d, up.Key, up.Created)
+		d.report(err)
 	}
-	if d.report(err); err != nil {
+	if err != nil {
 		return "", err
 	}
 	if up.Key == key {

@@ -244,8 +244,7 @@ func (d *depot) report(err error) {
 		d.closedTo = time.Now().Add(jitter(500 * time.Millisecond << min(d.failures-1, 3)))
 	case errors.Is(err, ErrDenied):
 		d.state, d.err = "refused", err
-	case errors.Is(err, context.Canceled):
-	default: // it answered
+	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrChanged), errors.Is(err, ErrChecksum), errors.Is(err, ErrRejected): // it answered
 		d.failures, d.state, d.err = 0, "on", nil
 		d.closedTo = time.Time{}
 	}

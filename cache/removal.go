@@ -125,10 +125,12 @@ func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time,
 	switch {
 	case rm.UploadID != "":
 		err = d.store.AbortMultipart(ctx, rm.Key, rm.UploadID)
+		d.report(err)
 	case rm.Version != "" && owner == 0:
 		err = c.abortLost(ctx, d, rm.Key, rm.Since)
+		d.report(err)
 	}
-	if d.report(err); err != nil {
+	if err != nil {
 		return time.Time{}, err
 	}
 	if owner == 0 {
