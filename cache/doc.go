@@ -92,8 +92,9 @@
 //     has noticed, compare the stamp, catalog, unlink. Undone at start.
 //   - Upload: the record (Upload) is written before the first request that may make
 //     an object. Parts are recorded as the store confirms them; a restart asks
-//     ListParts and goes on. A single PUT whose answer was lost is recognised by the
-//     version mark in the object's metadata. The transaction that records the object
+//     ListParts and goes on. An object whose answer was lost is known by the version
+//     mark in its metadata, and is the version only if its checksum says so; what such
+//     an attempt left elsewhere is removed (attempt.go). The transaction that records the object
 //     also makes the file clean, if stamp and generation are still the same and no
 //     writer is open. A file that is unlinked meanwhile leaves a removal that names
 //     the mark.
