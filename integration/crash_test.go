@@ -264,7 +264,7 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 			seed := uint64(20120509)
 			random := rand.New(rand.NewPCG(seed, uint64(len(way.name))))
 			d := newDepot(t)
-			z := newZone(t, on(d), way.set, with("--settle", "100ms", "--part-size", "5MiB", "--log-level", "debug"))
+			z := newZone(t, on(d), way.set, with("--settle", "100ms", "--part-size", "5MiB"))
 			z.quiet = true
 			writers := []*writer{{dir: "many", maxSize: 60_000}, {dir: "template/tmpl/1/9", maxSize: 12 << 20}, {dir: "volumes/1", only: true}}
 			for i, w := range writers {

@@ -75,6 +75,7 @@ func TestModel(t *testing.T) {
 			defer m.closeAll()
 			steps := 0
 			for end := time.Now().Add(length); time.Now().Before(end); steps++ {
+				z.watchdog.Reset(hangTime)
 				m.step()
 				if steps%200 == 199 {
 					m.compare()

@@ -34,6 +34,19 @@ type zone struct {
 	env   []string // further environment of its commands
 
 	quiet bool // the log may hold errors: the test makes them
+
+	watchdog *time.Timer
+}
+
+// hangTime is when a test counts as hanging. Its system call waits for the daemon
+// and cannot be interrupted: the daemon is killed, after it has told what it does.
+const hangTime = 2 * time.Minute
+
+func (z *zone) hangs() {
+	z.t.Errorf("it hangs; the daemon does:\n%s", z.goroutines())
+	if pid := z.pid(); pid != 0 {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
 }
 
 // setting changes a zone before its first mount.
@@ -75,6 +88,7 @@ func newUnmounted(t testing.TB, settings ...setting) *zone {
 	for _, s := range settings {
 		s(z)
 	}
+	z.watchdog = time.AfterFunc(hangTime, z.hangs)
 	t.Cleanup(z.end)
 	return z
 }
@@ -215,6 +229,7 @@ func (z *zone) kill() {
 // end leaves nothing behind and holds what every test promises: a clean unmount, no
 // panic in the log, nothing left over among depotfs's own files.
 func (z *zone) end() {
+	z.watchdog.Stop()
 	if z.pid() != 0 && !z.t.Failed() {
 		if c := z.run("umount", z.mnt); c.code != 0 {
 			z.t.Errorf("unmount at the end: %v", c)
@@ -260,7 +275,7 @@ func (z *zone) log() string {
 // logTail is the end of the log, for a message.
 func (z *zone) logTail() string {
 	lines := strings.Split(strings.TrimSpace(z.log()), "\n")
-	return "\n" + strings.Join(lines[max(0, len(lines)-150):], "\n")
+	return "\n" + strings.Join(lines[max(0, len(lines)-60):], "\n")
 }
 
 // path is a path in the mount.
