@@ -40,7 +40,7 @@ type zone struct {
 
 // hangTime is when a test counts as hanging. Its system call waits for the daemon
 // and cannot be interrupted: the daemon is killed, after it has told what it does.
-const hangTime = 2 * time.Minute
+const hangTime = 5 * time.Minute
 
 func (z *zone) hangs() {
 	z.t.Errorf("it hangs; the daemon does:\n%s", z.goroutines())
