@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strconv"
@@ -77,6 +78,9 @@ func (s *system) daemonise(ctx context.Context, cfg Config, p places) error {
 	child.ExtraFiles = []*os.File{write}
 	child.Stdout, child.Stderr = logTo, logTo
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// What our caller left open by mistake, in another mount perhaps, must not stay
+	// open for as long as the daemon lives. Kernels before 5.11 cannot do it: no harm.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	err = child.Start()
 	write.Close()
 	if err != nil {
