@@ -224,7 +224,7 @@ func (m *model) create() {
 	name, body := m.place(unix.S_IFREG), m.body()
 	old := m.tree[name]
 	m.note("create %q %d bytes", name, len(body))
-	fd, err := unix.Open(m.p(name), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o644)
+	fd, err := unix.Open(m.p(name), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
 	if old != nil {
 		m.expect(name, err, unix.EEXIST)
 		return
@@ -265,7 +265,7 @@ func (m *model) write() {
 		return
 	}
 	o := m.tree[name]
-	fd, err := unix.Open(m.p(name), unix.O_RDWR, 0)
+	fd, err := unix.Open(m.p(name), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if !m.expect(name, err, nil) {
 		return
 	}
@@ -446,7 +446,7 @@ func (m *model) read() {
 	off := m.random.IntN(len(o.body))
 	n := min(1+m.random.IntN(300_000), len(o.body)-off)
 	m.note("read %q %d+%d", name, off, n)
-	fd, err := unix.Open(m.p(name), unix.O_RDONLY, 0)
+	fd, err := unix.Open(m.p(name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if !m.expect(name, err, nil) {
 		return
 	}
