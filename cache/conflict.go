@@ -15,58 +15,64 @@ import (
 // compareAdopted decides about a file that was found in the share with no proof
 // of which version it is: the same bytes as the depot's make it clean, others make
 // it a conflict that the depot's version wins (DESIGN 4). done is false when the
-// depot has nothing there and the file is to be uploaded.
-func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (done bool, err error) {
+// depot has nothing there and the file is to be uploaded. rec is not nil where the
+// file is clean now.
+func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (rec *catalog.Inode, done bool, err error) {
 	info, err := d.store.Head(ctx, s.key)
 	d.report(err)
 	if errors.Is(err, ErrNotFound) {
-		return false, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return false, err
+		return nil, false, err
+	}
+	if !ownsKey(s.rec, s.key) && c.leftover(info) {
+		return nil, false, nil // of a file that this one has replaced here, under our eyes
 	}
 	if ownsKey(s.rec, s.key) {
 		// Ours, and changed in the share since: the change is newer, unless it changed nothing.
 		for _, o := range s.rec.Objects {
 			if o.Key == s.key && o.ETag != info.ETag {
-				return false, nil // replaced there as well: resolveClash
+				return nil, false, nil // replaced there as well: resolveClash
 			}
 		}
 	}
 	if p, ok := c.proof(s.path); ok && p.Stamp == s.stamp && p.ETag == info.ETag && p.Key == s.key && p.Version.HasCRC {
 		s.crc = p.Version.CRC64
-		return true, c.sameAsDepot(ctx, d, s, info)
+		rec, err := c.sameAsDepot(s, info)
+		return rec, true, err
 	}
 	if info.Size == s.stamp.Size {
 		if s.crc, err = sumCRC(s.file, 0, s.stamp.Size); err != nil {
-			return false, fmt.Errorf("read %q: %w", s.path, err)
+			return nil, false, fmt.Errorf("read %q: %w", s.path, err)
 		}
 		if info.HasCRC64 && info.CRC64 == s.crc {
 			if err := c.unmoved(s); err != nil {
-				return false, err
+				return nil, false, err
 			}
-			return true, c.sameAsDepot(ctx, d, s, info)
+			rec, err := c.sameAsDepot(s, info)
+			return rec, true, err
 		}
 	}
 	if ownsKey(s.rec, s.key) {
-		return false, nil
+		return nil, false, nil
 	}
 	c.log.Warn("a file in the share differs from the depot's; the depot keeps the name", "path", s.path)
-	return true, c.loseTo(ctx, d, s, info)
+	return nil, true, c.loseTo(ctx, d, s, info)
 }
 
 // sameAsDepot records that the local bytes are the depot's version.
-func (c *Cache) sameAsDepot(ctx context.Context, d *depot, s *sending, info ObjectInfo) error {
+func (c *Cache) sameAsDepot(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 	rec, err := c.committed(s, info)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if rec.State != Clean {
-		return errMoving
+		return nil, errMoving
 	}
 	c.log.Info("the depot has this file already", "path", s.path, "size", s.stamp.Size)
 	c.noteClean(rec, s.path)
-	return c.moveObjects(ctx, d, rec)
+	return rec, nil
 }
 
 // resolveClash is called when the depot had something else under the key than we

@@ -15,12 +15,12 @@ func (c *Cache) claim(tx *catalog.Tx, r *catalog.Inode, o catalog.Object) error 
 	case errors.Is(err, catalog.ErrNotFound):
 	case err != nil:
 		return err
-	case rm.UploadID == "":
+	case rm.UploadID == "" && rm.Version == "":
 		if err := tx.DeleteRemoval(o.Key); err != nil {
 			return err
 		}
 	default: // the object is ours now, parts of an upload that was given up still are to go
-		rm.ETag, rm.Version = "", ""
+		rm.ETag = ""
 		if err := tx.PutRemoval(rm); err != nil {
 			return err
 		}

@@ -126,7 +126,7 @@ func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time,
 	case rm.UploadID != "":
 		err = d.store.AbortMultipart(ctx, rm.Key, rm.UploadID)
 		d.report(err)
-	case rm.Version != "" && owner == 0:
+	case rm.Version != "":
 		err = c.abortLost(ctx, d, rm.Key, rm.Since)
 		d.report(err)
 	}

@@ -153,28 +153,37 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 func (c *Cache) send(ctx context.Context, d *depot, s *sending) error {
 	var encoded bool
 	s.key, encoded = layout.Key(c.cfg.Prefix, s.path, false)
-	_, err := c.settleAttempt(ctx, d, s.rec.Ino, s.key, s.goesOn)
-	if err != nil {
+	if _, err := c.settleAttempt(ctx, d, s.rec.Ino, s.key, s.goesOn); err != nil {
 		return err
 	}
+	rec, err := c.sendVersion(ctx, d, s, encoded)
+	if err != nil || rec == nil {
+		return err
+	}
+	return c.moveObjects(ctx, d, rec) // with no key locked: it locks this one, and others
+}
+
+// sendVersion is the part of send that holds the key's lock. It returns the record
+// of a file that is clean now, nil for one that lost its name to the depot's version.
+func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded bool) (*catalog.Inode, error) {
 	unlock, err := d.keys.lock(ctx, s.key)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	if s.rec.Flags&catalog.FlagAdopted != 0 {
-		if done, err := c.compareAdopted(ctx, d, s); done || err != nil {
-			return err
+		if rec, done, err := c.compareAdopted(ctx, d, s); done || err != nil {
+			return rec, err
 		}
 	}
 	s.opts, err = c.guard(ctx, d, s.key, s.rec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.opts.Metadata = c.metadata(s.rec, s.path, encoded, s.rec.Gen)
 	if encoded && !layout.PathFits(s.path) {
 		if err := c.putCompanion(ctx, d, s.key, s.path); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	info, err := c.put(ctx, d, s)
@@ -183,18 +192,18 @@ func (c *Cache) send(ctx context.Context, d *depot, s *sending) error {
 	}
 	d.report(err)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rec, err := c.committed(s, info)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if rec.State != Clean {
-		return errMoving
+		return nil, errMoving
 	}
 	c.noteClean(rec, s.path)
 	c.log.Info("uploaded", "path", s.path, "key", s.key, "size", s.stamp.Size, "gen", rec.Gen)
-	return c.moveObjects(ctx, d, rec)
+	return rec, nil
 }
 
 // metadata is what the object says of the file besides its bytes.
