@@ -372,7 +372,7 @@ func (c *Cache) land(n *node, f *flight, err error) {
 	}
 	switch {
 	case whole:
-		if err := c.promote(n); err != nil {
+		if err := c.promote(n); err != nil && !errors.Is(err, ErrStale) { // stale: it was unlinked and closed meanwhile
 			c.log.Error("move a complete file to its place", "ino", n.ino, "err", err)
 		}
 	case save:

@@ -186,14 +186,19 @@ func (z *zone) remount(extra ...string) {
 	z.mount(extra...)
 }
 
-// pid is the daemon, 0 when there is none.
-func (z *zone) pid() int {
+// dial connects to the control socket. Its path may be too long for an address.
+func (z *zone) dial() (net.Conn, error) {
 	dir, err := os.Open(z.state)
 	if err != nil {
-		return 0
+		return nil, err
 	}
 	defer dir.Close()
-	conn, err := net.Dial("unix", fmt.Sprintf("/proc/self/fd/%d/control.sock", dir.Fd()))
+	return net.Dial("unix", fmt.Sprintf("/proc/self/fd/%d/control.sock", dir.Fd()))
+}
+
+// pid is the daemon, 0 when there is none.
+func (z *zone) pid() int {
+	conn, err := z.dial()
 	if err != nil {
 		return 0
 	}
@@ -387,7 +392,7 @@ func (z *zone) flush(names ...string) {
 // goroutines is what the daemon's are doing, without those that only wait for work.
 func (z *zone) goroutines() string {
 	client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		return net.Dial("unix", filepath.Join(z.state, "control.sock"))
+		return z.dial()
 	}}, Timeout: 10 * time.Second}
 	resp, err := client.Get("http://daemon/debug/pprof/goroutine?debug=2")
 	if err != nil {
