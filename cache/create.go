@@ -19,10 +19,10 @@ func (c *Cache) Create(ctx context.Context, who Owner, parent Ino, name string, 
 		return Attr{}, nil, err
 	}
 	var h *Handle
-	rec, err := c.make(ctx, who, parent, name, mode&0o7777|syscall.S_IFREG, func(path string, rec *catalog.Inode) error {
+	rec, err := c.make(who, parent, name, mode&0o7777|syscall.S_IFREG, func(path string, rec *catalog.Inode) (*os.File, error) {
 		f, err := c.share.OpenFile(path, syscall.O_RDWR|syscall.O_CREAT|syscall.O_EXCL, mode&0o7777)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		n := c.acquire(rec.Ino)
 		n.file = f
@@ -34,7 +34,7 @@ func (c *Cache) Create(ctx context.Context, who Owner, parent Ino, name string, 
 			n.writers = 1
 		}
 		h = &Handle{c: c, n: n, file: f, write: write}
-		return nil
+		return f, nil
 	})
 	if err != nil {
 		if h != nil {
@@ -42,7 +42,7 @@ func (c *Cache) Create(ctx context.Context, who Owner, parent Ino, name string, 
 		}
 		return Attr{}, nil, err
 	}
-	return c.attrOf(rec), h, nil
+	return recorded(rec), h, nil
 }
 
 // abandon closes a handle whose file never got a record.
@@ -62,8 +62,8 @@ func (c *Cache) Mknod(ctx context.Context, who Owner, parent Ino, name string, m
 	if mode&syscall.S_IFMT == 0 {
 		mode |= syscall.S_IFREG
 	}
-	rec, err := c.make(ctx, who, parent, name, mode, func(path string, rec *catalog.Inode) error {
-		return c.share.Mknod(path, mode, rdev)
+	rec, err := c.make(who, parent, name, mode, func(path string, rec *catalog.Inode) (*os.File, error) {
+		return nil, c.share.Mknod(path, mode, rdev)
 	})
 	if err != nil {
 		return Attr{}, err
@@ -76,12 +76,12 @@ func (c *Cache) Mkdir(ctx context.Context, who Owner, parent Ino, name string, m
 	if err := checkName(parent, name); err != nil {
 		return Attr{}, err
 	}
-	rec, err := c.make(ctx, who, parent, name, mode&0o7777|syscall.S_IFDIR, func(path string, rec *catalog.Inode) error {
+	rec, err := c.make(who, parent, name, mode&0o7777|syscall.S_IFDIR, func(path string, rec *catalog.Inode) (*os.File, error) {
 		rec.Flags |= catalog.FlagHere
 		if c.listed.Load() || c.depot.Load() == nil {
 			rec.Flags |= catalog.FlagListed
 		}
-		return c.share.Mkdir(path, mode&0o7777)
+		return nil, c.share.Mkdir(path, mode&0o7777)
 	})
 	if err != nil {
 		return Attr{}, err
@@ -94,9 +94,9 @@ func (c *Cache) Symlink(ctx context.Context, who Owner, parent Ino, name, target
 	if err := checkName(parent, name); err != nil {
 		return Attr{}, err
 	}
-	rec, err := c.make(ctx, who, parent, name, 0o777|syscall.S_IFLNK, func(path string, rec *catalog.Inode) error {
+	rec, err := c.make(who, parent, name, 0o777|syscall.S_IFLNK, func(path string, rec *catalog.Inode) (*os.File, error) {
 		rec.Target = target
-		return c.share.Symlink(target, path)
+		return nil, c.share.Symlink(target, path)
 	})
 	if err != nil {
 		return Attr{}, err
@@ -104,9 +104,10 @@ func (c *Cache) Symlink(ctx context.Context, who Owner, parent Ino, name, target
 	return c.attrOf(rec), nil
 }
 
-// make creates one name: in the share by mk, then in the catalog. A crash in
-// between leaves a file that the next look at the directory adopts.
-func (c *Cache) make(ctx context.Context, who Owner, parent Ino, name string, mode uint32, mk func(path string, rec *catalog.Inode) error) (*catalog.Inode, error) {
+// make creates one name: in the share by mk, which returns the file if it opened it,
+// then in the catalog. A crash in between leaves a file that the next look at the
+// directory adopts.
+func (c *Cache) make(who Owner, parent Ino, name string, mode uint32, mk func(path string, rec *catalog.Inode) (*os.File, error)) (*catalog.Inode, error) {
 	ino, err := c.cat.NextIno()
 	if err != nil {
 		return nil, err
@@ -120,7 +121,7 @@ func (c *Cache) make(ctx context.Context, who Owner, parent Ino, name string, mo
 		if len(d.rec.Links) == 0 && parent != catalog.Root {
 			return iofs.ErrNotExist // the directory was removed
 		}
-		if _, err := c.find(parent, name); !errors.Is(err, iofs.ErrNotExist) {
+		if _, err := c.named(parent, name); !errors.Is(err, iofs.ErrNotExist) {
 			if err == nil {
 				err = syscall.EEXIST
 			}
@@ -130,7 +131,8 @@ func (c *Cache) make(ctx context.Context, who Owner, parent Ino, name string, mo
 			return err
 		}
 		path := join(d.path, name)
-		if err := mk(path, rec); err != nil {
+		file, err := mk(path, rec)
+		if err != nil {
 			if errors.Is(err, iofs.ErrExist) {
 				// Others made it in the share: from now on it is known.
 				if st, serr := c.share.Stat(path); serr == nil {
@@ -139,7 +141,7 @@ func (c *Cache) make(ctx context.Context, who Owner, parent Ino, name string, mo
 			}
 			return err
 		}
-		st, err := c.own(who, d.rec, path, rec)
+		st, err := c.own(who, d.rec, path, file, rec)
 		if err != nil {
 			return err
 		}
@@ -153,9 +155,14 @@ func (c *Cache) make(ctx context.Context, who Owner, parent Ino, name string, mo
 	return rec, nil
 }
 
-// own gives a new file its owner, as a local file system would, and stats it.
-func (c *Cache) own(who Owner, dir *catalog.Inode, path string, rec *catalog.Inode) (share.Stat, error) {
-	st, err := c.share.Stat(path)
+// own gives a new file its owner, as a local file system would, and stats it; file is
+// nil where it is not open.
+func (c *Cache) own(who Owner, dir *catalog.Inode, path string, file *os.File, rec *catalog.Inode) (st share.Stat, err error) {
+	if file != nil {
+		st, err = c.share.StatFile(file, false)
+	} else {
+		st, err = c.share.Stat(path)
+	}
 	if err != nil {
 		return st, err
 	}
@@ -214,16 +221,17 @@ func (c *Cache) addName(d lockedDir, rec *catalog.Inode, path string, st share.S
 		} else {
 			r.Flags |= catalog.FlagAttrDirty
 		}
-		if err := tx.PutDirent(catalog.Dirent{Parent: d.rec.Ino, Name: r.Links[0].Name, Ino: r.Ino, Type: r.Mode & syscall.S_IFMT}); err != nil {
+		// The directory's lock is held and the number is new: there is nothing to replace.
+		if err := tx.NewDirent(catalog.Dirent{Parent: d.rec.Ino, Name: r.Links[0].Name, Ino: r.Ino, Type: r.Mode & syscall.S_IFMT}); err != nil {
 			return err
 		}
 		if err := c.touchDir(tx, d.rec.Ino, dst, subdirs(&r)); err != nil {
 			return err
 		}
-		if err := c.enqueue(tx, &r, path); err != nil {
+		if err := c.enqueueNew(tx, &r, path); err != nil {
 			return err
 		}
-		if err := tx.PutInode(&r); err != nil {
+		if err := tx.NewInode(&r); err != nil {
 			return err
 		}
 		*rec = r
@@ -326,7 +334,7 @@ func (c *Cache) Tmpfile(ctx context.Context, who Owner, parent Ino, mode uint32,
 		f.Close()
 		return Attr{}, nil, err
 	}
-	st, err := c.own(who, dir, path, rec)
+	st, err := c.own(who, dir, path, f, rec)
 	if err == nil {
 		setAttrs(rec, st)
 		rec.Stamp = st.Stamp()

@@ -51,20 +51,30 @@ func (c *Cache) importAll(ctx context.Context, d *depot) error {
 	return c.readAttrs(ctx, d)
 }
 
-// importDir makes sure that the names that the depot has in one directory are
-// known, while importAll is still on its way. A store that does not answer leaves
-// what is known.
-func (c *Cache) importDir(ctx context.Context, dir *catalog.Inode) error {
+// unlisted returns the depot if it may have names in a directory that are not known,
+// else nil.
+func (c *Cache) unlisted(dir *catalog.Inode) *depot {
 	d := c.depot.Load()
 	if d == nil || c.listed.Load() || dir.Flags&catalog.FlagListed != 0 || !d.joined() {
 		return nil
 	}
+	return d
+}
+
+// importDir makes sure that the names that the depot has in one directory are
+// known, while importAll is still on its way. A store that does not answer leaves
+// what is known.
+func (c *Cache) importDir(ctx context.Context, dir *catalog.Inode) error {
+	d := c.unlisted(dir)
+	if d == nil {
+		return nil
+	}
 	var path string
-	if err := c.cat.View(func(tx *catalog.Tx) error {
-		var err error
+	err := c.cat.View(func(tx *catalog.Tx) (err error) {
 		path, err = dirPath(tx, dir.Ino)
 		return err
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	prefix := c.cfg.Prefix
@@ -77,7 +87,7 @@ func (c *Cache) importDir(ctx context.Context, dir *catalog.Inode) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Limits.ColdTimeout)
 	defer cancel()
-	err := d.store.List(ctx, ListQuery{Prefix: prefix, Delimiter: "/"}, func(p ListPage) error {
+	err = d.store.List(ctx, ListQuery{Prefix: prefix, Delimiter: "/"}, func(p ListPage) error {
 		objects := p.Objects
 		for _, sub := range p.Prefixes {
 			objects = append(objects, ObjectInfo{Key: sub})

@@ -36,7 +36,7 @@ func (c *Cache) Lookup(ctx context.Context, parent Ino, name string) (Attr, erro
 	if len(name) > maxName {
 		return Attr{}, syscall.ENAMETOOLONG
 	}
-	rec, err := c.find(parent, name)
+	rec, err := c.named(parent, name)
 	if errors.Is(err, iofs.ErrNotExist) && !hidden(parent, name) {
 		rec, err = c.findOutside(ctx, parent, name)
 	}
@@ -46,45 +46,56 @@ func (c *Cache) Lookup(ctx context.Context, parent Ino, name string) (Attr, erro
 	return c.attrOf(rec), nil
 }
 
-// find asks the catalog alone.
+// find asks the catalog alone; the record is the caller's own.
 func (c *Cache) find(parent Ino, name string) (*catalog.Inode, error) {
-	var rec *catalog.Inode
-	err := c.cat.View(func(tx *catalog.Tx) error {
-		d, err := tx.Lookup(parent, name)
+	rec, err := c.named(parent, name)
+	if err != nil {
+		return nil, err
+	}
+	return rec.Clone(), nil
+}
+
+// named is find for who only reads the record.
+func (c *Cache) named(parent Ino, name string) (*catalog.Inode, error) {
+	for {
+		d, err := c.cat.Lookup(parent, name)
 		if errors.Is(err, catalog.ErrNotFound) {
-			return iofs.ErrNotExist
+			return nil, iofs.ErrNotExist
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		rec, err = inode(tx, d.Ino)
-		return err
-	})
-	return rec, err
+		rec, err := inode(c.cat, d.Ino)
+		if !errors.Is(err, ErrStale) {
+			return rec, err
+		}
+		// The name went, or moved on, between the two questions.
+		again, aerr := c.cat.Lookup(parent, name)
+		if aerr == nil && again == d {
+			return nil, err
+		}
+	}
 }
 
 // findOutside looks for a name that the catalog does not have.
 func (c *Cache) findOutside(ctx context.Context, parent Ino, name string) (*catalog.Inode, error) {
-	dir, err := c.record(parent)
+	dir, err := inode(c.cat, parent)
 	if err != nil {
 		return nil, err
 	}
 	if !isDir(dir) {
 		return nil, errNotDir
 	}
-	if err := c.importDir(ctx, dir); err != nil {
-		return nil, err
+	if c.unlisted(dir) != nil {
+		if err := c.importDir(ctx, dir); err != nil {
+			return nil, err
+		}
+		if rec, err := c.find(parent, name); !errors.Is(err, iofs.ErrNotExist) {
+			return rec, err
+		}
 	}
-	if rec, err := c.find(parent, name); !errors.Is(err, iofs.ErrNotExist) {
-		return rec, err
-	}
-	var dpath string
-	if err := c.cat.View(func(tx *catalog.Tx) error { dpath, err = dirPath(tx, parent); return err }); err != nil {
-		return nil, err
-	}
-	// Most unknown names are nowhere: ask before taking the lock.
-	if _, err := c.share.Stat(join(dpath, name)); err != nil {
-		return nil, notThere(err)
+	if err := c.inShareAt(parent, name); err != nil {
+		return nil, err // most unknown names are nowhere: nobody is kept from working
 	}
 	var rec *catalog.Inode
 	err = c.withDir(parent, func(d lockedDir) error {
@@ -101,6 +112,22 @@ func (c *Cache) findOutside(ctx context.Context, parent Ino, name string) (*cata
 	return rec, err
 }
 
+// inShareAt asks the share for a name of a directory that nobody keeps in place.
+func (c *Cache) inShareAt(parent Ino, name string) error {
+	dpath, err := dirPath(c.cat, parent)
+	for err == nil {
+		_, serr := c.share.Stat(join(dpath, name))
+		if serr == nil {
+			return nil
+		}
+		asked := dpath
+		if dpath, err = dirPath(c.cat, parent); err == nil && dpath == asked {
+			return notThere(serr)
+		}
+	}
+	return err
+}
+
 // notThere makes one error of the ways in which the share says that a name is not
 // there; a symlink or file among the parents can only be the share's doing.
 func notThere(err error) error {
@@ -114,7 +141,7 @@ func notThere(err error) error {
 
 // Attr describes an inode by number.
 func (c *Cache) Attr(_ context.Context, ino Ino) (Attr, error) {
-	rec, err := c.record(ino)
+	rec, err := inode(c.cat, ino)
 	if err != nil {
 		return Attr{}, err
 	}
@@ -139,8 +166,7 @@ func (c *Cache) Parent(ctx context.Context, ino Ino) (Attr, error) {
 // attrOf is rec as stat shows it; what is open is asked of its backing file, since
 // the kernel writes there without us.
 func (c *Cache) attrOf(rec *catalog.Inode) Attr {
-	a := Attr{Ino: rec.Ino, Mode: rec.Mode, Nlink: rec.Nlink, UID: rec.UID, GID: rec.GID, Rdev: rec.Rdev,
-		Size: rec.Size, Blocks: rec.Blocks, Atime: rec.Atime, Mtime: rec.Mtime, Ctime: rec.Ctime}
+	a := recorded(rec)
 	if !isRegular(rec) {
 		return a
 	}
@@ -166,6 +192,12 @@ func (c *Cache) attrOf(rec *catalog.Inode) Attr {
 		n.p.mu.Unlock()
 	}
 	return a
+}
+
+// recorded is rec as stat shows it while nobody has the inode open.
+func recorded(rec *catalog.Inode) Attr {
+	return Attr{Ino: rec.Ino, Mode: rec.Mode, Nlink: rec.Nlink, UID: rec.UID, GID: rec.GID, Rdev: rec.Rdev,
+		Size: rec.Size, Blocks: rec.Blocks, Atime: rec.Atime, Mtime: rec.Mtime, Ctime: rec.Ctime}
 }
 
 // OpenDir notices what others changed in the directory.
@@ -211,7 +243,7 @@ func (c *Cache) SyncDir(ctx context.Context, ino Ino) error {
 
 // Readlink returns what a symlink points to.
 func (c *Cache) Readlink(_ context.Context, ino Ino) (string, error) {
-	rec, err := c.record(ino)
+	rec, err := inode(c.cat, ino)
 	if err != nil {
 		return "", err
 	}

@@ -17,11 +17,18 @@ var errMoved = errors.New("moved meanwhile")
 // calls go deeper.
 const maxDepth = 1 << 16
 
-// dirPath returns the share-relative path of a directory ("" for the root).
-func dirPath(tx *catalog.Tx, ino Ino) (string, error) {
-	var parts []string
+// inodes answers by number: a transaction as of its beginning, the catalog as of now.
+type inodes interface {
+	Inode(Ino) (*catalog.Inode, error)
+}
+
+// dirPath returns the share-relative path of a directory ("" for the root). Read from
+// the catalog it is exact only while the caller keeps all paths in place.
+func dirPath(in inodes, ino Ino) (string, error) {
+	var room [16]string // deeper than CloudStack's tree
+	parts := room[:0]
 	for depth := 0; ino != catalog.Root; depth++ {
-		rec, err := tx.Inode(ino)
+		rec, err := in.Inode(ino)
 		if errors.Is(err, catalog.ErrNotFound) || err == nil && len(rec.Links) == 0 {
 			return "", ErrStale
 		}
@@ -75,7 +82,7 @@ func (c *Cache) pathText(rec *catalog.Inode) string {
 
 // lockedDir is a directory whose lock is held, with its path in the share.
 type lockedDir struct {
-	rec  *catalog.Inode
+	rec  *catalog.Inode // shared: to read only
 	path string
 }
 
@@ -96,19 +103,15 @@ func (c *Cache) withDir(dir Ino, fn func(d lockedDir) error) error {
 
 // lookDir reads a directory's record and path; its lock is held.
 func (c *Cache) lookDir(dir Ino) (lockedDir, error) {
-	var d lockedDir
-	err := c.cat.View(func(tx *catalog.Tx) error {
-		var err error
-		if d.rec, err = inode(tx, dir); err != nil {
-			return err
-		}
-		if !isDir(d.rec) {
-			return errNotDir
-		}
-		d.path, err = dirPath(tx, dir)
-		return err
-	})
-	return d, err
+	rec, err := inode(c.cat, dir)
+	if err != nil {
+		return lockedDir{}, err
+	}
+	if !isDir(rec) {
+		return lockedDir{}, errNotDir
+	}
+	path, err := dirPath(c.cat, dir)
+	return lockedDir{rec, path}, err
 }
 
 // withName keeps one name of the inode in place (its directory locked
@@ -129,7 +132,7 @@ func (c *Cache) tryName(ino Ino, excl bool, fn func(rec *catalog.Inode, path str
 	}
 	c.tree.RLock()
 	defer c.tree.RUnlock()
-	rec, err := c.record(ino)
+	rec, err := inode(c.cat, ino)
 	if err != nil {
 		return err
 	}
@@ -142,42 +145,36 @@ func (c *Cache) tryName(ino Ino, excl bool, fn func(rec *catalog.Inode, path str
 	} else {
 		defer c.dirs.rlock(at.Parent)()
 	}
-	var path string
-	err = c.cat.View(func(tx *catalog.Tx) error {
-		if rec, err = inode(tx, ino); err != nil {
-			return err
-		}
-		if len(rec.Links) == 0 || rec.Links[0] != at {
-			return errMoved
-		}
-		d, err := dirPath(tx, at.Parent)
-		path = join(d, at.Name)
+	if rec, err = c.record(ino); err != nil {
 		return err
-	})
+	}
+	if len(rec.Links) == 0 || rec.Links[0] != at {
+		return errMoved
+	}
+	d, err := dirPath(c.cat, at.Parent)
 	if err != nil {
 		return err
 	}
-	return fn(rec, path)
+	return fn(rec, join(d, at.Name))
 }
 
-// inode reads a record and says ErrStale where there is none.
-func inode(tx *catalog.Tx, ino Ino) (*catalog.Inode, error) {
-	rec, err := tx.Inode(ino)
+// inode reads a record and says ErrStale where there is none. What the catalog
+// itself answers is shared and only to be read; see record.
+func inode(in inodes, ino Ino) (*catalog.Inode, error) {
+	rec, err := in.Inode(ino)
 	if errors.Is(err, catalog.ErrNotFound) {
 		return nil, fmt.Errorf("inode %d: %w", ino, ErrStale)
 	}
 	return rec, err
 }
 
-// record reads one inode in a transaction of its own.
+// record reads one inode as it is now; the record is the caller's own.
 func (c *Cache) record(ino Ino) (*catalog.Inode, error) {
-	var rec *catalog.Inode
-	err := c.cat.View(func(tx *catalog.Tx) error {
-		var err error
-		rec, err = inode(tx, ino)
-		return err
-	})
-	return rec, err
+	rec, err := inode(c.cat, ino)
+	if err != nil {
+		return nil, err
+	}
+	return rec.Clone(), nil
 }
 
 // change reads an inode, lets fn alter it and writes it back, in one transaction.

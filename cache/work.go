@@ -54,6 +54,16 @@ func (c *Cache) enqueue(tx *catalog.Tx, rec *catalog.Inode, path string) error {
 	return c.putQueue(tx, rec, c.settleFor(rec, cl), false)
 }
 
+// enqueueNew is enqueue for an inode that was never queued.
+func (c *Cache) enqueueNew(tx *catalog.Tx, rec *catalog.Inode, path string) error {
+	cl := c.rules.Of(path)
+	if !uploads(rec, cl) {
+		return nil
+	}
+	now := c.nanos()
+	return tx.PutQueue(&catalog.QueueItem{Ino: rec.Ino, Since: now, NotBefore: now + int64(c.settleFor(rec, cl))})
+}
+
 // enqueueAttrs is enqueue for changed attributes alone.
 func (c *Cache) enqueueAttrs(tx *catalog.Tx, rec *catalog.Inode, path string) error {
 	if !uploads(rec, c.rules.Of(path)) || rec.Ino == catalog.Root || holdsOnlyCopy(rec.State) {
@@ -97,16 +107,11 @@ func (c *Cache) kick(ino Ino) {
 	if c.depot.Load() == nil {
 		return // loadQueue does it when the store comes on
 	}
-	var it *catalog.QueueItem
+	it, err := c.cat.QueueItem(ino)
 	var rec *catalog.Inode
-	err := c.cat.View(func(tx *catalog.Tx) error {
-		var err error
-		if it, err = tx.QueueItem(ino); err != nil {
-			return err
-		}
-		rec, err = tx.Inode(ino)
-		return err
-	})
+	if err == nil {
+		rec, err = c.cat.Inode(ino)
+	}
 	if err != nil { // nothing waits any more: an unlinked file, or one that was not changed after all
 		c.leave(ino)
 		return

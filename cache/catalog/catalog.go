@@ -58,6 +58,7 @@ type Catalog struct {
 	seqs numbers
 
 	tally  tally
+	recent recent
 	syncer syncer
 	room   room
 
@@ -84,6 +85,7 @@ func Open(dir string, o Options) (_ *Catalog, err error) {
 	}
 	c := &Catalog{dir: dir, o: o, log: o.Log}
 	c.room.dir, c.room.min = dir, minRoom
+	c.recent.init()
 	if c.lock, err = lockDir(dir); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", dir, err)
 	}

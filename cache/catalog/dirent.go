@@ -25,6 +25,11 @@ func (tx *Tx) PutDirent(d Dirent) error {
 	if err := tx.dropCookie(d.Parent, d.Name, d.Cookie); err != nil {
 		return err
 	}
+	return tx.NewDirent(d)
+}
+
+// NewDirent is PutDirent of a name that does not exist, without a look.
+func (tx *Tx) NewDirent(d Dirent) error {
 	if d.Cookie == 0 {
 		var err error
 		if d.Cookie, err = tx.c.NextCookie(); err != nil {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Inode returns the record of ino, or ErrNotFound.
@@ -15,20 +16,41 @@ func (tx *Tx) Inode(ino Ino) (*Inode, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inode %d: %w", ino, err)
 	}
+	tx.last = counted{ino, n.class()}
 	return n, nil
+}
+
+// class is what n counts as.
+func (n *Inode) class() class { return class{n.Mode, n.State, n.Size} }
+
+// Clone is a copy that shares nothing with n.
+func (n *Inode) Clone() *Inode {
+	c := *n
+	c.Links, c.Objects = slices.Clone(n.Links), slices.Clone(n.Objects)
+	return &c
 }
 
 // PutInode stores n as it is.
 func (tx *Tx) PutInode(n *Inode) error {
-	key := numberKey(kindInode, uint64(n.Ino))
-	old, had, err := tx.class(key)
-	if err != nil {
-		return err
+	old, had := tx.last.class, true
+	if tx.last.ino != n.Ino {
+		var err error
+		if old, had, err = tx.class(numberKey(kindInode, uint64(n.Ino))); err != nil {
+			return err
+		}
 	}
-	if err := tx.set(key, encodeInode(n)); err != nil {
+	return tx.putInode(n, old, had)
+}
+
+// NewInode stores the record of a number that has none: PutInode without a look.
+func (tx *Tx) NewInode(n *Inode) error { return tx.putInode(n, class{}, false) }
+
+func (tx *Tx) putInode(n *Inode, old class, had bool) error {
+	if err := tx.set(numberKey(kindInode, uint64(n.Ino)), encodeInode(n)); err != nil {
 		return fmt.Errorf("inode %d: %w", n.Ino, err)
 	}
-	tx.count(old, had, class{n.Mode, n.State, n.Size}, true)
+	tx.count(old, had, n.class(), true)
+	tx.last = counted{n.Ino, n.class()}
 	return nil
 }
 
@@ -49,7 +71,8 @@ func (tx *Tx) DeleteInode(ino Ino) error {
 		if err := tx.delete(numberKey(kindInode, uint64(ino))); err != nil {
 			return err
 		}
-		tx.count(class{n.Mode, n.State, n.Size}, true, class{}, false)
+		tx.count(n.class(), true, class{}, false)
+		tx.last = counted{}
 	}
 	u, err := tx.Upload(ino)
 	if err != nil && !errors.Is(err, ErrNotFound) {

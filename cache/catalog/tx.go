@@ -21,6 +21,16 @@ type Tx struct {
 	c      *Catalog
 	txn    *badger.Txn
 	deltas []delta
+	// What the transaction changes of what Catalog.Inode and Lookup answer.
+	touched []touch
+	last    counted
+}
+
+// counted is what the inode that was read or written last counts as: who puts it back
+// need not read it again.
+type counted struct {
+	ino   Ino // 0: none
+	class class
 }
 
 // retryPauseAfter is the number of conflicts after which Update pauses before
@@ -60,7 +70,10 @@ func (c *Catalog) try(fn func(*Tx) error) error {
 	if err := fn(&tx); err != nil {
 		return err
 	}
-	if err := tx.commit(); err != nil {
+	c.recent.begin(tx.touched)
+	err := tx.commit()
+	c.recent.end(tx.touched, err == nil)
+	if err != nil {
 		return err
 	}
 	c.tally.apply(tx.deltas)
@@ -109,10 +122,22 @@ func (tx *Tx) set(key, val []byte) error {
 	if len(val) > maxRecord {
 		return fmt.Errorf("change catalog: a record of %d bytes: %w", len(val), ErrTooBig)
 	}
+	tx.touch(key, val)
 	return tx.changed(tx.txn.SetEntry(&badger.Entry{Key: key, Value: val}), key)
 }
 
-func (tx *Tx) delete(key []byte) error { return tx.changed(tx.txn.Delete(key), key) }
+func (tx *Tx) delete(key []byte) error {
+	tx.touch(key, nil)
+	return tx.changed(tx.txn.Delete(key), key)
+}
+
+// touch notes a change that recent has to know of.
+func (tx *Tx) touch(key, val []byte) {
+	switch key[0] {
+	case kindInode, kindDirent, kindQueue:
+		tx.touched = append(tx.touched, touch{key: key, val: val})
+	}
+}
 
 // maxKey is Badger's own limit.
 const maxKey = 65000
