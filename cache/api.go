@@ -135,6 +135,7 @@ type Statfs struct {
 //	SetAttr(ctx, ino, h *Handle, SetAttr) (Attr, error)        h may be nil
 //	OpenDir(ctx, ino) error                                    notices what others changed in the share
 //	ReadDir(ctx, ino, cookie uint64, fn func(DirEntry) bool) error   from after cookie (0 = start), until fn is false; without . and ..
+//	ReadDirPlus(ctx, ino, cookie, fn func(DirEntry, Attr) bool) error
 //	SyncDir(ctx, ino) error
 //	Create(ctx, Owner, parent, name, mode, flags) (Attr, *Handle, error)
 //	Mknod(ctx, Owner, parent, name, mode, rdev) (Attr, error)
@@ -149,6 +150,7 @@ type Statfs struct {
 //	Tmpfile(ctx, Owner, parent, mode, flags) (Attr, *Handle, error)
 //	GetXattr(ctx, ino, name) ([]byte, error)  SetXattr(ctx, ino, name, value, flags)  ListXattr(ctx, ino) ([]string, error)  RemoveXattr(ctx, ino, name)
 //	Statfs(ctx) (Statfs, error)
+//	CloseMatters() bool                                        whether Handle.Flush can do anything
 //
 // And of a *Handle:
 //

@@ -75,8 +75,9 @@ func (d *dirLocks) rlock(ino Ino) (unlock func()) {
 
 // broadcast wakes everybody who waits for "something changed".
 type broadcast struct {
-	mu sync.Mutex // guards ch
-	ch chan struct{}
+	mu      sync.Mutex // guards below
+	ch      chan struct{}
+	awaited bool // somebody has ch
 }
 
 func (b *broadcast) init() { b.ch = make(chan struct{}) }
@@ -85,12 +86,16 @@ func (b *broadcast) init() { b.ch = make(chan struct{}) }
 func (b *broadcast) wait() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.awaited = true
 	return b.ch
 }
 
 func (b *broadcast) wake() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.awaited {
+		return // most changes interest nobody
+	}
 	close(b.ch)
-	b.ch = make(chan struct{})
+	b.ch, b.awaited = make(chan struct{}), false
 }

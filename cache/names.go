@@ -216,6 +216,19 @@ func (c *Cache) OpenDir(ctx context.Context, ino Ino) error {
 	return c.agree(rec)
 }
 
+// ReadDirPlus is ReadDir with attributes; a name without them has Attr.Ino 0.
+func (c *Cache) ReadDirPlus(_ context.Context, ino Ino, cookie uint64, fn func(DirEntry, Attr) bool) error {
+	return c.cat.View(func(tx *catalog.Tx) error {
+		return tx.ReadDir(ino, cookie, func(d catalog.Dirent) bool {
+			var a Attr
+			if rec, err := tx.Inode(d.Ino); err == nil {
+				a = c.attrOf(rec)
+			}
+			return fn(DirEntry{Name: d.Name, Ino: d.Ino, Type: d.Type, Cookie: d.Cookie}, a)
+		})
+	})
+}
+
 // ReadDir lists a directory in the order of its cookies, from after the given one,
 // until fn returns false. It calls fn with no lock held but inside a read
 // transaction: fn must not change the tree.

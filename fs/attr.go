@@ -66,6 +66,11 @@ func (b *bridge) ttlOf(ino cache.Ino) ttl {
 	return b.attrTTL
 }
 
+// createdTTL is how long the kernel may keep the attributes that a create answers,
+// though the file is open for writing: it checks the mode at once, and nobody can
+// have mapped the file yet.
+const createdTTL = 10 * time.Millisecond
+
 func fillAttr(out *fuse.Attr, a *cache.Attr) {
 	*out = fuse.Attr{
 		Ino: uint64(a.Ino), Size: uint64(max(a.Size, 0)), Blocks: uint64(max(a.Blocks, 0)),

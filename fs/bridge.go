@@ -21,12 +21,13 @@ type bridge struct {
 	entryTTL, attrTTL ttl
 	keepCache         bool // cached files keep their pages from one open to the next
 	killPriv          bool // the kernel leaves dropping set-ID bits to us
+	closeMatters      bool // the heart wants to hear of every close(2)
 
-	notes    *notices
-	opens    openTable
-	listings listings
-	reads    readResults
-	files    fileTable
+	notes *notices
+	opens openTable
+	kept  keptListings
+	reads readResults
+	files fileTable
 }
 
 // String is the mount's type in go-fuse's messages.

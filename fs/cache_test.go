@@ -131,7 +131,7 @@ func TestTimeouts(t *testing.T) {
 		in   Options
 		want time.Duration
 	}{
-		{"gateway", Options{Deploy: cache.Gateway}, time.Minute},
+		{"gateway", Options{Deploy: cache.Gateway}, time.Hour},
 		{"gateway, asked", Options{Deploy: cache.Gateway, EntryTimeout: time.Hour, AttrTimeout: time.Hour}, time.Hour},
 		{"beside", Options{Deploy: cache.Beside}, time.Second},
 		{"beside, asked for too much", Options{Deploy: cache.Beside, EntryTimeout: time.Hour, AttrTimeout: time.Hour}, time.Second},

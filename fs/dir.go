@@ -11,34 +11,54 @@ import (
 const (
 	dotCookie    = 1 // after "."
 	dotdotCookie = 2 // after ".."; the heart's cookies are above
-
-	direntSize = 24  // of the kernel's struct fuse_dirent, without the name
-	entrySize  = 128 // of struct fuse_entry_out, which readdirplus puts before it
 )
 
-// direntLen is what an entry takes in the kernel's buffer.
-func direntLen(name string, prefix int) int { return prefix + (direntSize+len(name)+7)&^7 }
-
-// listings holds the slices that listings are collected in.
-type listings struct{ pool sync.Pool }
-
-func (l *listings) get() *[]cache.DirEntry {
-	if p, ok := l.pool.Get().(*[]cache.DirEntry); ok {
-		return p
-	}
-	return new([]cache.DirEntry)
+// keptListings are the directories whose listings the kernel keeps and that changed
+// only through this mount since it began to: of such changes it knows itself. Exact
+// from one opendir to the next, also where a listing under way meets a change; who
+// rewinds an open directory sees others' changes when their notice has arrived.
+type keptListings struct {
+	mu   sync.Mutex // guards dirs; held for moments
+	dirs map[cache.Ino]struct{}
 }
 
-func (l *listings) put(p *[]cache.DirEntry) {
-	clear(*p)
-	*p = (*p)[:0]
-	l.pool.Put(p)
+// maxKept bounds the memory; beyond it everybody's next listing is asked for again.
+const maxKept = 1 << 16
+
+// keep reports whether what the kernel may have kept of dir still holds. What it
+// lists from now on, it may keep.
+func (k *keptListings) keep(dir cache.Ino) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.dirs[dir]; ok {
+		return true
+	}
+	if k.dirs == nil || len(k.dirs) >= maxKept {
+		k.dirs = map[cache.Ino]struct{}{}
+	}
+	k.dirs[dir] = struct{}{}
+	return false
+}
+
+// forget is called when a name in dir was changed behind the kernel's back.
+func (k *keptListings) forget(dir cache.Ino) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.dirs, dir)
 }
 
 // OpenDir lets the heart notice what others changed in the directory. There is no
 // handle: a listing goes on from its cookie in any open of the directory.
 func (b *bridge) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	return b.fail("opendir", in.NodeId, b.heart.OpenDir(b.ctx, cache.Ino(in.NodeId)))
+	dir := cache.Ino(in.NodeId)
+	if err := b.heart.OpenDir(b.ctx, dir); err != nil {
+		return b.fail("opendir", in.NodeId, err)
+	}
+	out.OpenFlags = fuse.FOPEN_CACHE_DIR
+	if b.kept.keep(dir) {
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+	return fuse.OK
 }
 
 // ReleaseDir has nothing to release.
@@ -51,74 +71,60 @@ func (b *bridge) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 
 // ReadDir lists names.
 func (b *bridge) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	entries := b.listings.get()
-	defer b.listings.put(entries)
-	if err := b.collect(in, 0, entries); err != nil {
-		return b.fail("readdir", in.NodeId, err)
+	after, more := b.dots(in, func(e cache.DirEntry) bool { return out.AddDirEntry(dirEntry(e)) })
+	if !more {
+		return fuse.OK
 	}
-	for i := range *entries {
-		if e := &(*entries)[i]; !out.AddDirEntry(dirEntry(e)) {
-			break
-		}
-	}
-	return fuse.OK
+	err := b.heart.ReadDir(b.ctx, cache.Ino(in.NodeId), after, func(e cache.DirEntry) bool {
+		return out.AddDirEntry(dirEntry(e))
+	})
+	return b.fail("readdir", in.NodeId, err)
 }
 
 // ReadDirPlus lists names with attributes. Each one counts as a lookup, which is
 // nothing to remember here.
 func (b *bridge) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	entries := b.listings.get()
-	defer b.listings.put(entries)
-	if err := b.collect(in, entrySize, entries); err != nil {
-		return b.fail("readdirplus", in.NodeId, err)
+	// The kernel wants no node for "." and "..".
+	after, more := b.dots(in, func(e cache.DirEntry) bool { return out.AddDirLookupEntry(dirEntry(e)) != nil })
+	if !more {
+		return fuse.OK
 	}
-	for i := range *entries {
-		e := &(*entries)[i]
+	err := b.heart.ReadDirPlus(b.ctx, cache.Ino(in.NodeId), after, func(e cache.DirEntry, a cache.Attr) bool {
 		entry := out.AddDirLookupEntry(dirEntry(e))
 		if entry == nil {
-			break
+			return false
 		}
-		if e.Cookie <= dotdotCookie {
-			continue // the kernel wants no node for "." and ".."
+		if a.Ino != 0 { // else a name without a node: the kernel looks it up when it is used
+			b.entry(entry, &a)
+			out.FixMode(a.Mode)
 		}
-		a, err := b.heart.Attr(b.ctx, e.Ino)
-		if err != nil {
-			continue // a name without a node: the kernel looks it up when it is used
-		}
-		b.entry(entry, &a)
-		out.FixMode(a.Mode)
-	}
-	return fuse.OK
+		return true
+	})
+	return b.fail("readdirplus", in.NodeId, err)
 }
 
-func dirEntry(e *cache.DirEntry) fuse.DirEntry {
+func dirEntry(e cache.DirEntry) fuse.DirEntry {
 	return fuse.DirEntry{Name: e.Name, Ino: uint64(e.Ino), Mode: e.Type, Off: e.Cookie}
 }
 
-// collect takes as many entries as fit into the kernel's buffer. Nothing else is
-// asked of the heart meanwhile: it may hold a directory's lock.
-func (b *bridge) collect(in *fuse.ReadIn, prefix int, entries *[]cache.DirEntry) error {
-	dir, room := cache.Ino(in.NodeId), int(in.Size)
-	add := func(e cache.DirEntry) bool {
-		if room -= direntLen(e.Name, prefix); room < 0 {
-			return false
-		}
-		*entries = append(*entries, e)
-		return true
-	}
-	if in.Offset < dotCookie {
-		add(cache.DirEntry{Name: ".", Ino: dir, Type: fuse.S_IFDIR, Cookie: dotCookie})
+// dots lists "." and ".." and returns the cookie after which the heart goes on; more
+// is false when there was no room for them.
+func (b *bridge) dots(in *fuse.ReadIn, add func(cache.DirEntry) bool) (after uint64, more bool) {
+	dir := cache.Ino(in.NodeId)
+	if in.Offset < dotCookie && !add(cache.DirEntry{Name: ".", Ino: dir, Type: fuse.S_IFDIR, Cookie: dotCookie}) {
+		return 0, false
 	}
 	if in.Offset < dotdotCookie {
 		up := dir
 		if a, err := b.heart.Parent(b.ctx, dir); err == nil {
 			up = a.Ino
 		}
-		add(cache.DirEntry{Name: "..", Ino: up, Type: fuse.S_IFDIR, Cookie: dotdotCookie})
+		if !add(cache.DirEntry{Name: "..", Ino: up, Type: fuse.S_IFDIR, Cookie: dotdotCookie}) {
+			return 0, false
+		}
 	}
-	after := in.Offset
-	if after <= dotdotCookie {
-		after = 0
+	if in.Offset <= dotdotCookie {
+		return 0, true
 	}
-	return b.heart.ReadDir(b.ctx, dir, after, add)
+	return in.Offset, true
 }

@@ -151,16 +151,79 @@ func TestListingWhileInodesVanish(t *testing.T) {
 	l.mu.Unlock()
 }
 
-func TestDirentLen(t *testing.T) {
-	for n := 1; n <= 255; n++ {
-		name := strings.Repeat("n", n)
-		list := fuse.NewDirEntryList(make([]byte, direntLen(name, 0)), 0)
-		if !list.AddDirEntry(fuse.DirEntry{Name: name, Ino: 1}) || len(list.Bytes()) != direntLen(name, 0) {
-			t.Fatalf("%d bytes of name: %d counted, %d used", n, direntLen(name, 0), len(list.Bytes()))
+// What the kernel keeps of a listing it goes on using until something changes,
+// through the mount or behind it.
+func TestListingIsKeptUntilItChanges(t *testing.T) {
+	inModes(t, Options{}, func(t *testing.T, m *mounted, l *loopback) {
+		dir := m.path("dir")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
 		}
-		list = fuse.NewDirEntryList(make([]byte, direntLen(name, entrySize)), 0)
-		if list.AddDirLookupEntry(fuse.DirEntry{Name: name, Ino: 1}) == nil || len(list.Bytes()) != direntLen(name, entrySize) {
-			t.Fatalf("%d bytes of name with attributes: %d counted, %d used", n, direntLen(name, entrySize), len(list.Bytes()))
+		for _, name := range []string{"a", "b", "c"} {
+			m.write(t, "dir/"+name, "")
 		}
+		look := func() string {
+			t.Helper()
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, e := range entries {
+				got = append(got, e.Name())
+			}
+			return strings.Join(got, "")
+		}
+		asked := func() int { return l.count("readdir") + l.count("readdirplus") }
+		look()
+		before := asked()
+		if got := look(); got != "abc" || asked() != before {
+			t.Fatalf("the second listing: got %q, and the kernel asked %d times", got, asked()-before)
+		}
+		m.write(t, "dir/d", "")
+		if got := look(); got != "abcd" {
+			t.Fatalf("after a create: got %q", got)
+		}
+		if err := os.Rename(dir+"/a", dir+"/e"); err != nil {
+			t.Fatal(err)
+		}
+		if got := look(); got != "bcde" {
+			t.Fatalf("after a rename: got %q", got)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		// Behind the kernel's back, and told: the very next listing has it.
+		for i := range 20 {
+			name := string(rune('f' + i))
+			l.change(func() {
+				n := l.nodes[cache.Ino(st.Ino)]
+				e := n.entries[len(n.entries)-1]
+				e.Name, e.Cookie = name, e.Cookie+1
+				n.entries = append(n.entries, e)
+			})
+			m.EntryChanged(cache.Ino(st.Ino), name)
+			if got := look(); !strings.HasSuffix(got, name) {
+				t.Fatalf("after a change behind the mount: got %q, want %q at its end", got, name)
+			}
+		}
+	})
+}
+
+func TestKeptListingsAreBounded(t *testing.T) {
+	var k keptListings
+	for i := range 3 * maxKept {
+		if k.keep(cache.Ino(i)) {
+			t.Fatalf("directory %d was kept before it was listed", i)
+		}
+	}
+	if n := len(k.dirs); n > maxKept {
+		t.Errorf("%d directories are remembered", n)
+	}
+	if last := cache.Ino(3*maxKept - 1); !k.keep(last) {
+		t.Error("the last one is forgotten")
+	} else if k.forget(last); k.keep(last) {
+		t.Error("one that changed is still kept")
 	}
 }

@@ -62,8 +62,11 @@ func (b *bridge) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateO
 }
 
 func (b *bridge) created(a cache.Attr, h Handle, flags uint32, out *fuse.CreateOut) {
-	b.attach(h, flags, &out.OpenOut)
+	unseen := b.attach(h, flags, &out.OpenOut)
 	b.entry(&out.EntryOut, &a) // after attach: it asks whether somebody writes
+	if unseen && b.attrTTL != (ttl{}) {
+		out.AttrValidNsec = uint32(createdTTL)
+	}
 }
 
 // attach gives h a number and the kernel the mode of its inode. It reports whether
@@ -83,6 +86,9 @@ func (b *bridge) attach(h Handle, flags uint32, out *fuse.OpenOut) (unseen bool)
 	switch mode {
 	case passthrough:
 		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
+		if !b.closeMatters {
+			out.OpenFlags |= fuse.FOPEN_NOFLUSH // no page waits in the kernel's hands either
+		}
 		out.BackingID = backing
 		return first
 	case direct:

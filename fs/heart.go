@@ -24,6 +24,8 @@ type Heart interface {
 	OpenDir(ctx context.Context, ino cache.Ino) error
 	// ReadDir calls fn for each entry after cookie until fn is false; 0 starts.
 	ReadDir(ctx context.Context, ino cache.Ino, cookie uint64, fn func(cache.DirEntry) bool) error
+	// ReadDirPlus is ReadDir with attributes; a name without them has Attr.Ino 0.
+	ReadDirPlus(ctx context.Context, ino cache.Ino, cookie uint64, fn func(cache.DirEntry, cache.Attr) bool) error
 	SyncDir(ctx context.Context, ino cache.Ino) error
 
 	Create(ctx context.Context, who cache.Owner, parent cache.Ino, name string, mode uint32, flags int) (cache.Attr, Handle, error)
@@ -45,6 +47,9 @@ type Heart interface {
 	RemoveXattr(ctx context.Context, ino cache.Ino, name string) error
 
 	Statfs(ctx context.Context) (cache.Statfs, error)
+
+	// CloseMatters says whether Handle.Flush can do or tell anything.
+	CloseMatters() bool
 }
 
 // Handle is an open file of a Heart. Nothing follows Release.

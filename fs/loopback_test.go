@@ -28,6 +28,8 @@ type loopback struct {
 	waiting func(ctx context.Context, ino cache.Ino) error // called before a read of what is absent
 	onAttr  func(ino cache.Ino)                            // called in Attr, without locks
 	cookies uint64
+
+	closeMatters bool // what CloseMatters says
 }
 
 type lnode struct {
@@ -210,6 +212,26 @@ func (l *loopback) ReadDir(_ context.Context, ino cache.Ino, cookie uint64, fn f
 	}
 	return nil
 }
+
+func (l *loopback) ReadDirPlus(_ context.Context, ino cache.Ino, cookie uint64, fn func(cache.DirEntry, cache.Attr) bool) error {
+	defer l.lock("readdirplus")()
+	n, err := l.node(ino)
+	if err != nil {
+		return err
+	}
+	for _, e := range n.entries {
+		var a cache.Attr
+		if child, err := l.node(e.Ino); err == nil {
+			a = l.attrLocked(child)
+		}
+		if e.Cookie > cookie && !fn(e, a) {
+			break
+		}
+	}
+	return nil
+}
+
+func (l *loopback) CloseMatters() bool { return l.closeMatters }
 
 func (l *loopback) SyncDir(context.Context, cache.Ino) error { defer l.lock("syncdir")(); return nil }
 

@@ -27,7 +27,6 @@ func (s *Server) mountOptions() *fuse.MountOptions {
 		// Measured: splicing files into replies gains nothing over reading them, and a
 		// short splice would look like the end of the file.
 		DisableSplice:        true,
-		IgnoreSecurityLabels: true,
 		EnableSymlinkCaching: true, // a target never changes under one inode number
 		Debug:                s.opts.Debug,
 		Logger:               log.New(lineLogger{s.log, s.opts.Debug}, "", 0),

@@ -112,7 +112,7 @@ func (m *mounted) write(t testing.TB, name, data string) string {
 // settle waits until the kernel has told of all closed files.
 func (m *mounted) settle(t testing.TB) {
 	t.Helper()
-	waitFor(t, "all files are released", func() bool { return m.bridge.files.open.Load() == 0 })
+	waitFor(t, "all files are released", func() bool { return m.bridge.Load().files.open.Load() == 0 })
 }
 
 // needRoot says loudly that a test cannot be done.

@@ -43,7 +43,7 @@ type Options struct {
 }
 
 const (
-	gatewayTimeout = time.Minute // long: invalidation is exact
+	gatewayTimeout = time.Hour   // long: invalidation is exact
 	besideTimeout  = time.Second // hypervisors change the share without telling us
 
 	defaultBusyWait = 5 * time.Second // what a shell needs to leave; systemd waits 90 s

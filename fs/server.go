@@ -27,7 +27,7 @@ type Server struct {
 	notes   *notices
 	strange *throttle
 
-	bridge *bridge
+	bridge atomic.Pointer[bridge] // nil until Mount
 	kernel *fuse.Server
 	cancel context.CancelFunc // ends requests that wait
 	minor  atomic.Uint32      // of the mount's device, the connection's number in fusectl; 0 = unknown
@@ -54,9 +54,9 @@ func (s *Server) Mount(ctx context.Context, heart Heart) error {
 	b := &bridge{
 		heart: heart, ctx: ctx, epoch: heart.Epoch(), strange: s.strange,
 		entryTTL: newTTL(s.opts.EntryTimeout), attrTTL: newTTL(s.opts.AttrTimeout),
-		notes: s.notes,
+		notes: s.notes, closeMatters: heart.CloseMatters(),
 	}
-	s.bridge = b
+	s.bridge.Store(b)
 	kernel, err := fuse.NewServer(b, s.opts.Mountpoint, s.mountOptions())
 	if err != nil {
 		s.cancel()
@@ -83,7 +83,10 @@ func (s *Server) Mount(ctx context.Context, heart Heart) error {
 }
 
 // Passthrough says whether the kernel does the I/O of resident files itself.
-func (s *Server) Passthrough() bool { return s.bridge != nil && s.bridge.opens.works.Load() }
+func (s *Server) Passthrough() bool {
+	b := s.bridge.Load()
+	return b != nil && b.opens.works.Load()
+}
 
 // Serve answers the kernel and delivers notifications until the mount is gone. When
 // ctx ends it unmounts, with or without the consent of those who have files open.
@@ -126,9 +129,14 @@ func (s *Server) WaitMount() error {
 	return nil
 }
 
-// EntryChanged tells the kernel that a name means something else now.
+// EntryChanged tells the kernel that a name means something else now, and that it
+// has to ask again for the directory's listing and attributes.
 func (s *Server) EntryChanged(parent cache.Ino, name string) {
+	if b := s.bridge.Load(); b != nil {
+		b.kept.forget(parent)
+	}
 	s.notes.add(notice{ino: parent, name: name, what: entryOf})
+	s.notes.add(notice{ino: parent, what: wholeNode})
 }
 
 // InodeChanged tells the kernel that attributes and pages are out of date.

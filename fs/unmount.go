@@ -82,7 +82,7 @@ func (s *Server) tryUnmount(wait time.Duration) (gone bool) {
 func (s *Server) leave() error {
 	if !s.tryUnmount(s.opts.BusyWait) {
 		s.log.Warn("the mount is busy and depotfs ends: its users get errors", "path", s.opts.Mountpoint,
-			"open_files", s.bridge.files.open.Load(), "reason", s.notGone())
+			"open_files", s.bridge.Load().files.open.Load(), "reason", s.notGone())
 		s.abort()
 		if err := s.Detach(); err != nil {
 			return err
@@ -95,7 +95,7 @@ func (s *Server) leave() error {
 	if s.servedWithin(s.opts.BusyWait) {
 		return nil
 	}
-	return fmt.Errorf("unmount %s: %d files are still open; they end with depotfs", s.opts.Mountpoint, s.bridge.files.open.Load())
+	return fmt.Errorf("unmount %s: %d files are still open; they end with depotfs", s.opts.Mountpoint, s.bridge.Load().files.open.Load())
 }
 
 // abort ends the connection to the kernel, so that requests of those who still use
@@ -153,7 +153,7 @@ func (s *Server) umount(flags int) error {
 	if flags&unix.MNT_DETACH != 0 {
 		args = append([]string{"-z"}, args...)
 	}
-	ctx, cancel := context.WithTimeout(s.bridge.ctx, helperTimeout)
+	ctx, cancel := context.WithTimeout(s.bridge.Load().ctx, helperTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "fusermount3", args...)
 	cmd.Dir = "/" // never inside the mount

@@ -8,15 +8,24 @@ import (
 	"depotfs/cache"
 )
 
-// hidden are the attributes that this mount never has: go-fuse answers "none" to
-// every question for them without asking us, so nobody may believe to have set one.
-// Access control lists and file capabilities would not be enforced either.
+// capabilities is what the kernel asks for before the first write to a file.
+const capabilities = "security.capability"
+
+// hidden are the attributes that this mount never has, so nobody may believe to have
+// set one: access control lists, file capabilities and labels would not be enforced.
 func hidden(name string) bool {
-	return name == "security.capability" || strings.HasPrefix(name, "system.posix_acl_")
+	return name == capabilities || name == "security.selinux" || strings.HasPrefix(name, "system.posix_acl_")
 }
 
 // GetXAttr reads an attribute; a buffer that is too small gets the size only.
 func (b *bridge) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+	switch {
+	case name == capabilities:
+		return 0, fuse.ENOATTR
+	case hidden(name):
+		// Not ENODATA: `ls -l` then asks once, and not once more for every file.
+		return 0, fuse.ENOTSUP
+	}
 	value, err := b.heart.GetXattr(b.ctx, cache.Ino(in.NodeId), name)
 	if err != nil {
 		return 0, b.fail("getxattr", in.NodeId, err)

@@ -58,7 +58,7 @@ func (q *Queue[K]) put(key K, at time.Time, replace bool) {
 	default:
 		return
 	}
-	q.wakeLocked()
+	q.wakeLocked(it)
 }
 
 // Remove forgets a waiting key. A worker that has it finishes undisturbed.
@@ -135,7 +135,7 @@ func (q *Queue[K]) Done(key K, retry time.Time) {
 	}
 	it.at = retry
 	heap.Push(&q.waiting, it)
-	q.wakeLocked()
+	q.wakeLocked(it)
 }
 
 // Len returns how many keys wait or are being worked on.
@@ -145,7 +145,12 @@ func (q *Queue[K]) Len() int {
 	return len(q.items)
 }
 
-func (q *Queue[K]) wakeLocked() {
+// wakeLocked has those who wait look again if it is what comes next now: otherwise
+// they look in time anyway.
+func (q *Queue[K]) wakeLocked(it *item[K]) {
+	if it.index != 0 {
+		return
+	}
 	close(q.wake)
 	q.wake = make(chan struct{})
 }
