@@ -141,6 +141,7 @@ func (c *Cache) withXattrOwner(ino Ino, name string, fn func(tx *catalog.Tx, exi
 			return err
 		}
 		r.Ctime = c.nanos()
+		r.Flags |= catalog.FlagXattrs
 		return nil
 	})
 	return err

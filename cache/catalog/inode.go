@@ -79,15 +79,16 @@ func (tx *Tx) DeleteInode(ino Ino) error {
 		return err
 	}
 	if u != nil {
-		if err := tx.disown(u.Key, ino); err != nil {
+		if err := errors.Join(tx.disown(u.Key, ino), tx.DeleteUpload(ino)); err != nil {
 			return err
 		}
 	}
-	return errors.Join(
-		tx.DeleteUpload(ino),
-		tx.DeleteExtents(ino),
-		tx.deleteAll(numberKey(kindXattr, uint64(ino))),
-		tx.DeleteQueue(ino))
+	if n == nil || n.Flags&FlagXattrs != 0 { // most have none, and a scan costs more than all else here
+		if err := tx.deleteAll(numberKey(kindXattr, uint64(ino))); err != nil {
+			return err
+		}
+	}
+	return errors.Join(tx.DeleteExtents(ino), tx.DeleteQueue(ino))
 }
 
 // disown drops the ownership of key when it is ino's.

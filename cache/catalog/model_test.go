@@ -58,6 +58,7 @@ func (m *model) step(r *rand.Rand, tx *catalog.Tx) error {
 	switch r.IntN(20) {
 	case 0, 1, 2:
 		n := sampleInode(ino)
+		n.Flags |= catalog.FlagXattrs // it may get some
 		n.Size, n.State = r.Int64N(1<<40), catalog.State(r.IntN(5))
 		n.Mode = []uint32{0o100644, 0o040755, 0o120777}[r.IntN(3)]
 		n.Objects = []catalog.Object{{Key: key, Gen: r.Uint64()}}

@@ -82,6 +82,7 @@ const (
 	FlagAdopted                     // dirty because found in the share: compare with the depot before sending
 	FlagNoAttr                      // attributes are guesses until the object's metadata was read
 	FlagOrphan                      // no name any more, kept because it was open
+	FlagXattrs                      // has, or had, extended attributes: without it DeleteInode looks for none
 )
 
 // Dirent is a name in a directory.
