@@ -76,9 +76,16 @@
 // under Badger's mapped files would kill the process, so Update stops with
 // ErrFull while 256 MiB are left.
 //
+// # Questions about one record
+//
+// Inode, Lookup and QueueItem of the Catalog itself answer as of now and without a
+// transaction, mostly from memory (type recent): they are what the kernel's questions
+// come to. Who needs two records that belong together holds the heart's locks, or
+// asks in a View.
+//
 // # Memory
 //
-// A memory table takes 21 MiB, a compaction under way some 50 MiB, an open
+// What recent keeps is at most some 20 MiB. A memory table takes 21 MiB, a compaction under way some 50 MiB, an open
 // table its mapping; nothing grows with the tree but the page cache. Totals are
 // stored at a clean stop and counted by a scan after any other.
 package catalog
