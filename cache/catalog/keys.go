@@ -22,10 +22,12 @@ const (
 )
 
 func numberKey(kind byte, n uint64) []byte {
-	k := make([]byte, 9)
-	k[0] = kind
-	binary.BigEndian.PutUint64(k[1:], n)
-	return k
+	return appendNumber(make([]byte, 0, 9), kind, n)
+}
+
+// appendNumber is numberKey in memory of the caller's.
+func appendNumber(b []byte, kind byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, kind), n)
 }
 
 func nameKey(kind byte, name string) []byte {

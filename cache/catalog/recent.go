@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"errors"
 	"hash/maphash"
 	"sync"
@@ -119,7 +120,8 @@ func (r *recent) end(touched []touch, committed bool) {
 	}
 }
 
-// read returns the record of key as the last commit left it.
+// read returns the record of key as the last commit left it. What is kept costs no
+// allocation: the caller's key may be on its stack.
 func (c *Catalog) read(key []byte) (*record, error) {
 	if c.closed.Load() {
 		return nil, ErrClosed
@@ -129,7 +131,11 @@ func (c *Catalog) read(key []byte) (*record, error) {
 	if rec != nil {
 		return rec, nil
 	}
-	rec = &record{}
+	return c.readUnkept(s, bytes.Clone(key), changes, quiet)
+}
+
+func (c *Catalog) readUnkept(s *recentShard, key []byte, changes uint64, quiet bool) (*record, error) {
+	rec := &record{}
 	err := c.View(func(tx *Tx) error {
 		v, err := tx.get(key)
 		rec.raw = append([]byte(nil), v...)
@@ -150,7 +156,8 @@ func (c *Catalog) read(key []byte) (*record, error) {
 // Inode returns the record of ino as the last commit left it, or ErrNotFound. The
 // record is shared: nobody may change it, nor what it points to.
 func (c *Catalog) Inode(ino Ino) (*Inode, error) {
-	rec, err := c.read(numberKey(kindInode, uint64(ino)))
+	var room [9]byte
+	rec, err := c.read(appendNumber(room[:0], kindInode, uint64(ino)))
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +177,8 @@ func (c *Catalog) Inode(ino Ino) (*Inode, error) {
 
 // Lookup returns the entry of a name as the last commit left it, or ErrNotFound.
 func (c *Catalog) Lookup(parent Ino, name string) (Dirent, error) {
-	rec, err := c.read(numberNameKey(kindDirent, uint64(parent), name))
+	var room [9 + 255]byte // the longest name
+	rec, err := c.read(append(appendNumber(room[:0], kindDirent, uint64(parent)), name...))
 	if err != nil {
 		return Dirent{}, err
 	}
@@ -182,7 +190,8 @@ func (c *Catalog) Lookup(parent Ino, name string) (Dirent, error) {
 
 // QueueItem returns the queue's item of ino as the last commit left it, or ErrNotFound.
 func (c *Catalog) QueueItem(ino Ino) (*QueueItem, error) {
-	rec, err := c.read(numberKey(kindQueue, uint64(ino)))
+	var room [9]byte
+	rec, err := c.read(appendNumber(room[:0], kindQueue, uint64(ino)))
 	if err != nil {
 		return nil, err
 	}
