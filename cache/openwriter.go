@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -228,7 +227,7 @@ func (c *Cache) forgetFailures(ino Ino) error {
 // bytes since. Then reading it once may save sending it.
 func (c *Cache) isBase(s *sending) (bool, error) {
 	r := s.rec
-	if r.DirtySince != 0 || !r.Base.HasCRC || r.Base.Size != s.stamp.Size || !holds(r, s.key) {
+	if _, ok := currentObject(r); !ok || r.DirtySince != 0 || !r.Base.HasCRC || r.Base.Size != s.stamp.Size {
 		return false, nil
 	}
 	crc, err := sumCRC(s.file, 0, s.stamp.Size)
@@ -241,12 +240,11 @@ func (c *Cache) isBase(s *sending) (bool, error) {
 	return crc == r.Base.CRC64, c.unmoved(s)
 }
 
-// stillBase records that the depot has the bytes already. What it knows of the
-// attributes may be old.
+// stillBase records that the depot has the bytes already, under a key that may be
+// the one of an earlier name, with attributes that may be old.
 func (c *Cache) stillBase(s *sending) (*catalog.Inode, error) {
-	i := slices.IndexFunc(s.rec.Objects, func(o catalog.Object) bool { return o.Key == s.key })
-	o := s.rec.Objects[i] // isBase has looked
-	s.crc = s.rec.Base.CRC64
+	o, _ := currentObject(s.rec) // isBase has looked
+	s.key, s.crc = o.Key, s.rec.Base.CRC64
 	rec, err := c.committed(s, ObjectInfo{ETag: o.ETag, VersionID: o.VersionID})
 	if err != nil {
 		return nil, err

@@ -208,14 +208,14 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 			return rec, err
 		}
 	}
-	s.opts, err = c.guard(ctx, d, s.key, s.rec)
-	if err != nil {
-		return nil, err
-	}
 	if same, err := c.isBase(s); err != nil {
 		return nil, err
 	} else if same {
 		return c.stillBase(s)
+	}
+	s.opts, err = c.guard(ctx, d, s.key, s.rec)
+	if err != nil {
+		return nil, err
 	}
 	s.opts.Metadata = c.metadata(s.rec, s.path, encoded, s.rec.Gen)
 	if encoded && !layout.PathFits(s.path) {
