@@ -58,7 +58,7 @@ func TestReaddirCookiesSurvive(t *testing.T) {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 			z := newZone(t, way.set)
-			const files = 3000
+			const files, adds = 2500, 80
 			dir := z.path("dir")
 			if err := os.Mkdir(dir, 0o755); err != nil {
 				t.Fatal(err)
@@ -70,7 +70,7 @@ func TestReaddirCookiesSurvive(t *testing.T) {
 			l := &listing{dir: dir, seen: map[string]int{}}
 			gone, made := map[int]bool{}, 0
 			for round := 0; !l.end; round++ {
-				l.more(t, 512+round%7*300)
+				l.more(t, 512+round%5*200)
 				for i := round * 5 % files; i < files && i < round*5%files+3; i++ { // some that were listed, some not yet
 					if j := i * 7 % files; j%2 == 1 && !gone[j] {
 						if err := os.Remove(name(j)); err != nil {
@@ -79,8 +79,10 @@ func TestReaddirCookiesSurvive(t *testing.T) {
 						gone[j] = true
 					}
 				}
-				put(t, fmt.Sprintf("%s/new-%d", dir, made), nil)
-				made++
+				if made < adds { // a listing ends only when nobody adds more
+					put(t, fmt.Sprintf("%s/new-%d", dir, made), nil)
+					made++
+				}
 				switch round {
 				case 20:
 					z.remount()
@@ -91,7 +93,7 @@ func TestReaddirCookiesSurvive(t *testing.T) {
 					forgetAll(t)
 				}
 			}
-			if len(gone) < 100 || made < 60 {
+			if len(gone) < 100 || made < adds {
 				t.Fatalf("only %d were removed and %d made meanwhile: this shows nothing", len(gone), made)
 			}
 			for i := range files {
