@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,8 +46,8 @@ func reason(err error) string {
 
 // Flush uploads now and waits: for everything when paths is empty, else for the
 // given paths and all below them. It returns what did not arrive before ctx
-// ended, and why. Files that are open for writing are not waited for: they come
-// back in the answer.
+// ended, and why. Files that somebody is writing to are not waited for: they come
+// back in the answer. (Beside, so do all that are open for writing.)
 func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progress)) ([]NotDone, error) {
 	sc := scope{all: len(paths) == 0}
 	var bad []NotDone
@@ -87,6 +88,11 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 		}
 		if waiting == 0 {
 			c.tendProof()
+			for _, l := range left {
+				if l.rec != nil {
+					c.urgent.Delete(l.rec.Ino) // it settles as others do
+				}
+			}
 			if err := c.cat.Sync(context.WithoutCancel(ctx)); err != nil {
 				return bad, err
 			}
@@ -109,17 +115,18 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 // flushLook is how often a waiting flush looks again without being woken.
 const flushLook = 200 * time.Millisecond
 
-// busyGrace is how long flush waits for files that are open for writing: the kernel
+// busyGrace is how long flush waits for files that somebody writes to: the kernel
 // tells us of a close some time after close(2) has returned, and who closes a file
-// and flushes at once must not hear that it is open.
-const busyGrace = 2 * time.Second
+// and flushes at once must not hear that it is open. Where nobody closes (NFS), the
+// same goes for who has written his last.
+const busyGrace = 2*time.Second + 2*provenQuiet
 
 // unsentFile is one thing that the depot lacks.
 type unsentFile struct {
 	NotDone
 	rec  *catalog.Inode // nil: a removal
 	size int64
-	busy bool // somebody has it open for writing
+	busy bool // somebody writes to it
 }
 
 func (c *Cache) notDone(left []unsentFile) []NotDone {
@@ -170,14 +177,17 @@ func (c *Cache) unsent(sc scope, hurry bool) ([]unsentFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	clock := sync.OnceValues(c.share.Now)
 	for _, i := range items {
-		f := unsentFile{rec: i.rec, size: i.rec.Size, NotDone: NotDone{Reason: "waits for its turn to be uploaded"}}
-		if n := c.peek(i.it.Ino); n != nil {
-			n.mu.Lock()
-			f.busy = n.writers > 0
-			n.mu.Unlock()
-			c.drop(n)
+		w, err := c.lookAtWriter(i.it.Ino, clock)
+		if err != nil {
+			return nil, err
 		}
+		if in, err := c.inPlace(i.rec); err == nil && in && w.inDepot {
+			continue
+		}
+		f := unsentFile{rec: i.rec, size: i.rec.Size, NotDone: NotDone{Reason: "waits for its turn to be uploaded"}}
+		f.busy = w.open && !w.inDepot && (c.cfg.Deploy == Beside || w.quiet < provenQuiet)
 		switch {
 		case f.busy:
 			f.Reason = "open for writing"
@@ -189,7 +199,7 @@ func (c *Cache) unsent(sc scope, hurry bool) ([]unsentFile, error) {
 			}
 		}
 		left = append(left, f)
-		if hurry && !f.busy {
+		if hurry && (!f.busy || c.cfg.Deploy != Beside) {
 			if _, had := c.urgent.LoadOrStore(i.it.Ino, struct{}{}); !had {
 				c.schedule(i.it, i.rec)
 			}

@@ -46,6 +46,12 @@
 // Bytes that only we have leave Dirty and PartialDirty by uploaded alone; unchanged
 // means that there were none, vanish that others removed them.
 //
+// A file that somebody has open for writing stays Dirty, but nobody waits for its
+// close, which over NFS may never come: it is uploaded when it is quiet, and its node
+// remembers the stamp that the depot has. While the file has that stamp the depot
+// lacks nothing (lacks), and unchanged at the last release is meant against it
+// (openwriter.go).
+//
 // # Locks
 //
 // In this order, and released before anything that waits for the network:
@@ -96,7 +102,9 @@
 //     mark in its metadata, and is the version only if its checksum says so; what such
 //     an attempt left elsewhere is removed (attempt.go). The transaction that records the object
 //     also makes the file clean, if stamp and generation are still the same and no
-//     writer is open. A file that is unlinked meanwhile leaves a removal that names
+//     writer is open. One that was uploaded while a writer has it open is Dirty with no
+//     DirtySince: after a crash it is compared with the version's checksum before it
+//     is sent again. A file that is unlinked meanwhile leaves a removal that names
 //     the mark.
 //   - Key migration: copy, then one transaction that owns the new key and makes a
 //     removal of the old one, then the delete. Each step is repeated until done.

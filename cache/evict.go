@@ -71,10 +71,10 @@ func (c *Cache) mayEvict(n *node, rec *catalog.Inode) error {
 	switch {
 	case !isRegular(rec):
 		return fmt.Errorf("not a regular file: %w", ErrBusy)
-	case holdsOnlyCopy(rec.State):
-		return fmt.Errorf("not uploaded yet: %w", ErrBusy)
 	case n.handles > 0:
 		return fmt.Errorf("open: %w", ErrBusy)
+	case holdsOnlyCopy(rec.State):
+		return fmt.Errorf("not uploaded yet: %w", ErrBusy)
 	case n.file != nil:
 		return errInUse
 	case rec.Flags&catalog.FlagPinned != 0:

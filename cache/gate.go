@@ -3,31 +3,17 @@ package cache
 import (
 	"depotfs/cache/catalog"
 	"depotfs/cache/layout"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 )
 
-// mayGo says whether a dirty file may be uploaded now: settled, no writer, and
-// nothing of its directory that was finished earlier is still on its way.
+// mayGo says whether a dirty file that nobody has open for writing may be uploaded
+// now: settled, and nothing of its directory that was finished earlier is still on
+// its way.
 func (c *Cache) mayGo(rec *catalog.Inode, cl layout.Class, path string) error {
 	now := c.now()
 	_, urgent := c.urgent.Load(rec.Ino)
-	if n := c.peek(rec.Ino); n != nil {
-		n.mu.Lock()
-		writers := n.writers
-		n.mu.Unlock()
-		c.drop(n)
-		if writers > 0 {
-			c.unorder(rec.Ino) // not finished: nobody waits for it
-			age := now.Sub(time.Unix(0, rec.DirtySince))
-			if age > c.cfg.Limits.MaxDirtyAge {
-				c.problems.add("busy", path, fmt.Sprintf("open for writing since %v", age.Round(time.Second)), now)
-			}
-			return laterError{now.Add(max(time.Second, c.settle(cl))), "open for writing"}
-		}
-	}
 	c.reorder(rec)
 	if due := time.Unix(0, max(rec.FinishedAt, 0)).Add(c.settleFor(rec, cl)); !urgent && now.Before(due) {
 		return laterError{due, "waits until nobody has changed it for " + c.settleFor(rec, cl).String()}
@@ -43,7 +29,7 @@ func (c *Cache) mayOvertake(rec *catalog.Inode, path string) error {
 	if isProperties(name) {
 		for _, named := range c.namedBy(rec, path) {
 			img, err := c.find(rec.Links[0].Parent, named)
-			if err != nil || img.Ino == rec.Ino || !isRegular(img) || !holdsOnlyCopy(img.State) {
+			if err != nil || img.Ino == rec.Ino || !c.lacks(img) {
 				continue
 			}
 			if c.order.park(rec.Ino, img.Ino) {

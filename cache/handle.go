@@ -91,11 +91,15 @@ func (c *Cache) addHandle(n *node, write bool, path string) error {
 // beginWrite makes a clean whole file durably dirty and stops its upload; n.mu is held.
 // Partial files are marked by their first write, which we see.
 func (c *Cache) beginWrite(n *node, path string) error {
+	if n.writers > 0 {
+		c.lookSoonLocked(n)
+		return nil // an upload that is under way knows of writers, and compares stamps
+	}
 	if n.upload != nil {
 		n.upload(errWriter)
 		n.upload = nil
 	}
-	if !n.whole.Load() || n.writers > 0 {
+	if !n.whole.Load() {
 		return nil
 	}
 	rec, err := c.record(n.ino)
@@ -190,6 +194,11 @@ func (h *Handle) Sync(ctx context.Context, dataOnly bool) error {
 		}
 		if err != nil {
 			return fmt.Errorf("fsync inode %d: %w", n.ino, err)
+		}
+		if h.write {
+			n.mu.Lock()
+			h.c.lookSoonLocked(n) // fsync is the last we hear of writes where nobody closes
+			n.mu.Unlock()
 		}
 		return h.c.syncNew(n)
 	}
@@ -333,12 +342,12 @@ func (c *Cache) endWrite(n *node) error {
 	now := c.nanos()
 	unchanged := false
 	rec, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
-		setAttrs(r, st)
 		unchanged = r.State == Dirty && n.clean != (catalog.Stamp{}) && st.Stamp() == n.clean && settled(n.clean, n.openedAt)
 		if unchanged {
 			if err := step(r, evUnchanged); err != nil {
 				return err
 			}
+			setAttrs(r, st)
 			r.Gen, r.DirtySince = r.Base.Gen, 0
 			return nil // the queue finds that nothing is to be done, or that its name changed
 		}
@@ -347,8 +356,7 @@ func (c *Cache) endWrite(n *node) error {
 				return err
 			}
 		}
-		r.FinishedAt = now
-		r.Stamp = st.Stamp()
+		noteChange(r, st, now)
 		return nil
 	})
 	n.clean = catalog.Stamp{}
@@ -365,7 +373,7 @@ const stampGrain = 2e9
 
 // settled says whether an unchanged stamp at a later time proves that nothing was
 // written since at.
-func settled(s catalog.Stamp, at int64) bool { return at-max(s.Mtime, s.Ctime) > stampGrain }
+func settled(s catalog.Stamp, at int64) bool { return at-lastChange(s, at) > stampGrain }
 
 func ignoringEINTR(fn func() error) error {
 	for {

@@ -41,7 +41,7 @@ func (c *Cache) dirtyPartial(n *node) error {
 		}
 	}
 	now := c.nanos()
-	if _, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+	if rec, err = c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		if r.State != PartialDirty {
 			r.Gen, r.DirtySince = gen, now
 		}
@@ -57,6 +57,7 @@ func (c *Cache) dirtyPartial(n *node) error {
 		return errors.Join(err, side.Remove())
 	}
 	n.p.sidecar = side
+	c.kickRec(rec) // the close may never come
 	return nil
 }
 

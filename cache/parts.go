@@ -83,6 +83,11 @@ func (c *Cache) putParts(ctx context.Context, d *depot, s *sending) (ObjectInfo,
 
 // putPart sends one part and records the store's confirmation.
 func (c *Cache) putPart(ctx context.Context, d *depot, s *sending, up *catalog.Upload, n int, off, size int64) (Part, error) {
+	if s.seen > 0 { // writers do not cancel it: stop when they go on
+		if err := c.unmoved(s); err != nil {
+			return Part{}, err
+		}
+	}
 	crc, err := sumCRC(s.file, off, size)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return Part{}, errMoving

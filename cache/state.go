@@ -28,7 +28,7 @@ const (
 	evFetch                  // first bytes of it arrived
 	evWhole                  // the last missing byte arrived and moved to the plain path
 	evWrite                  // a writer may change it, or its length changed
-	evUnchanged              // the last writer left without a change
+	evUnchanged              // the last writer left, and nothing had changed since the depot got it
 	evUploaded               // the depot has exactly the local bytes
 	evEvict                  // the local bytes were dropped on purpose
 	evVanish                 // the share lost the file behind our back
@@ -42,8 +42,8 @@ func (e Event) String() string { return eventNames[e] }
 // transitions is the whole state machine of a file's bytes; what is not in it
 // must not happen. Unlinking is possible everywhere and ends in no record.
 //
-// The promise that a test reads from it: only evUploaded, evUnchanged (nothing
-// was changed) and evVanish (somebody else removed the bytes) lead out of the
+// The promise that a test reads from it: only evUploaded, evUnchanged (the depot
+// has what is here) and evVanish (somebody else removed the bytes) lead out of the
 // states that hold the only copy of something.
 var transitions = map[catalog.State]map[Event]catalog.State{
 	Absent:       {evCreate: Dirty, evImport: Remote},

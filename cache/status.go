@@ -89,21 +89,15 @@ func (c *Cache) storeStatus() StoreStatus {
 func (c *Cache) pending() (PendingStatus, error) {
 	p := PendingStatus{Uploading: c.uploads.list()}
 	oldest := int64(0)
+	var dirty []*catalog.Inode
 	err := c.cat.View(func(tx *catalog.Tx) error {
-		older := func(at int64) {
-			if oldest == 0 || at < oldest {
-				oldest = at
-			}
-		}
 		if err := tx.EachQueue(func(it *catalog.QueueItem) bool {
 			rec, err := tx.Inode(it.Ino)
 			if err != nil {
 				return true
 			}
 			if isRegular(rec) && holdsOnlyCopy(rec.State) {
-				p.Files++
-				p.Bytes += rec.Size
-				older(rec.DirtySince)
+				dirty = append(dirty, rec)
 			} else {
 				p.Moves++
 			}
@@ -116,6 +110,16 @@ func (c *Cache) pending() (PendingStatus, error) {
 			return true
 		})
 	})
+	for _, rec := range dirty {
+		if !c.lacks(rec) {
+			continue
+		}
+		p.Files++
+		p.Bytes += rec.Size
+		if at := rec.DirtySince; at > 0 && (oldest == 0 || at < oldest) {
+			oldest = at
+		}
+	}
 	if oldest > 0 {
 		p.OldestSeconds = max(0, time.Duration(c.nanos()-oldest).Seconds())
 	}
@@ -179,7 +183,7 @@ func (c *Cache) fileStatus(rec *catalog.Inode, path string) FileStatus {
 		f.CRC64 = base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, rec.Base.CRC64))
 	}
 	c.liveStatus(&f, rec, a)
-	if done, up := c.uploads.of(path); up && holdsOnlyCopy(rec.State) {
+	if done, up := c.uploads.of(path); up && f.State == "dirty" && holdsOnlyCopy(rec.State) {
 		f.State = "uploading"
 		f.Pending = max(0, f.Size-done)
 	}
@@ -207,8 +211,11 @@ func (c *Cache) liveStatus(f *FileStatus, rec *catalog.Inode, a Attr) {
 			return err
 		})
 	}
-	if holdsOnlyCopy(rec.State) && isRegular(rec) {
+	switch {
+	case c.lacks(rec):
 		f.Pending = a.Size
+	case f.State == "dirty" && isRegular(rec):
+		f.State = "clean" // uploaded while it is open for writing
 	}
 	n := c.peek(rec.Ino)
 	if n == nil {
@@ -246,6 +253,8 @@ func (c *Cache) why(rec *catalog.Inode, f *FileStatus, upload bool, it *catalog.
 		return "temporary by its name: it stays here and is never uploaded"
 	case f.State == "uploading":
 		return "is being uploaded"
+	case f.State == "clean" && f.Writers > 0 && holdsOnlyCopy(rec.State):
+		return "the depot has it; somebody has it open for writing, so it is looked at again"
 	case it == nil && (f.State == "clean" || f.Type == "dir" || f.Type == "symlink"):
 		return "the depot has it"
 	case f.State == "remote":
@@ -254,8 +263,10 @@ func (c *Cache) why(rec *catalog.Inode, f *FileStatus, upload bool, it *catalog.
 		return "some bytes are here, the depot has all"
 	case d == nil:
 		return "the store is off: it waits until it is switched on"
-	case f.Writers > 0:
+	case f.Writers > 0 && c.cfg.Deploy == Beside:
 		return "open for writing: it is uploaded when the last writer has closed it"
+	case f.Writers > 0 && (it == nil || it.LastError == ""):
+		return fmt.Sprintf("open for writing: it is uploaded when nobody has changed it for %v", c.openQuiet(rec, c.rules.Of(f.Path)))
 	case it != nil && it.LastError != "":
 		return fmt.Sprintf("the last of %d attempts failed; the next one follows by itself", it.Attempts)
 	case !d.joined():

@@ -37,11 +37,30 @@ type sending struct {
 	crc   uint64
 	opts  PutOptions
 	bar   *transfer
+	// seen is the share's time when the stamp was taken of a file that was open for
+	// writing and quiet; 0 for others.
+	seen int64
 }
 
 // sendFile uploads a dirty file, if it may go now.
 func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl layout.Class, path string) error {
-	if err := c.mayGo(rec, cl, path); err != nil {
+	w, err := c.lookAtWriter(rec.Ino, c.share.Now)
+	if err != nil {
+		return err
+	}
+	if w.inDepot {
+		if there, err := c.inPlace(rec); err != nil || there {
+			return errors.Join(err, c.keepWatch(w, path, rec.Ino, nil))
+		}
+		return c.keepWatch(w, path, rec.Ino, func() error { return c.moveObjects(ctx, d, rec) })
+	}
+	if w.open {
+		_, urgent := c.urgent.Load(rec.Ino)
+		err = c.mayGoOpen(w, rec, cl, path, urgent)
+	} else {
+		err = c.mayGo(rec, cl, path)
+	}
+	if err != nil {
 		return err
 	}
 	n := c.acquire(rec.Ino)
@@ -58,8 +77,11 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 		if err := c.complete(ctx, n); err != nil {
 			return fmt.Errorf("fetch the rest of a file that was written in part: %w", err)
 		}
+		if w.open { // it moved to its place just now
+			return laterError{c.now().Add(stampGrain), "open for writing"}
+		}
 	}
-	ctx, stop, err := c.beginUpload(ctx, n)
+	ctx, stop, err := c.beginUpload(ctx, n, w.open)
 	if err != nil {
 		return err
 	}
@@ -72,6 +94,12 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 		return c.moveObjects(ctx, d, rec)
 	}
 	s := &sending{n: n, rec: rec, path: path, file: n.file}
+	if w.open {
+		if s.seen, err = c.share.Now(); err != nil {
+			return err
+		}
+		passWrites(s.file)
+	}
 	if err := c.takeStamp(s, cl); err != nil {
 		return err
 	}
@@ -84,11 +112,12 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 	return err
 }
 
-// beginUpload makes the upload known to writers, who cancel it.
-func (c *Cache) beginUpload(ctx context.Context, n *node) (context.Context, func(), error) {
+// beginUpload makes the upload known to writers, who cancel it; quiet allows those
+// that are there.
+func (c *Cache) beginUpload(ctx context.Context, n *node, quiet bool) (context.Context, func(), error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.writers > 0 {
+	if n.writers > 0 && !quiet {
 		return nil, nil, errWriter
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -122,6 +151,9 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	}
 	s.stamp = st.Stamp()
 	old := s.rec.Stamp
+	if s.seen > 0 && (old != s.stamp || s.seen-lastChange(s.stamp, s.seen) <= stampGrain) {
+		return laterError{c.now().Add(stampGrain), "was just written"}
+	}
 	gen, err := c.attemptGen(s)
 	if err != nil {
 		return err
@@ -176,6 +208,11 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 			return rec, err
 		}
 	}
+	if same, err := c.isBase(s); err != nil {
+		return nil, err
+	} else if same {
+		return c.stillBase(s)
+	}
 	s.opts, err = c.guard(ctx, d, s.key, s.rec)
 	if err != nil {
 		return nil, err
@@ -198,11 +235,18 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 	if err != nil {
 		return nil, err
 	}
-	if rec.State != Clean {
+	return c.arrived(s, rec, "uploaded")
+}
+
+// arrived ends an upload whose object is on record as the version of s.
+func (c *Cache) arrived(s *sending, rec *catalog.Inode, how string) (*catalog.Inode, error) {
+	switch {
+	case rec.State == Clean:
+		c.noteClean(rec, s.path)
+	case c.lacks(rec):
 		return nil, errMoving
 	}
-	c.noteClean(rec, s.path)
-	c.log.Info("uploaded", "path", s.path, "key", s.key, "size", s.stamp.Size, "gen", rec.Gen)
+	c.log.Info(how, "path", s.path, "key", s.key, "size", s.stamp.Size, "gen", rec.Base.Gen)
 	return rec, nil
 }
 
@@ -258,11 +302,15 @@ func (c *Cache) unmoved(s *sending) error {
 }
 
 // committed records that the depot has the version. The file is clean only if it
-// is still the same and nobody has it open for writing.
+// is still the same and nobody has it open for writing; where somebody has, the
+// stamp is kept in mind (openwriter.go).
 func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 	s.n.mu.Lock()
 	defer s.n.mu.Unlock()
-	same := s.n.writers == 0 && c.unmoved(s) == nil
+	unmoved := c.unmoved(s) == nil
+	same := s.n.writers == 0 && unmoved
+	watched := s.n.writers > 0 && unmoved && s.seen > 0
+	var current bool // nothing else has changed the record meanwhile
 	rec, err := c.change(s.rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		if len(r.Links) == 0 {
 			return errRemoved
@@ -275,16 +323,19 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 		if err := tx.DeleteUpload(r.Ino); err != nil {
 			return err
 		}
-		if same && r.Gen == s.rec.Gen && r.State == Dirty {
-			if err := step(r, evUploaded); err != nil {
-				return err
-			}
+		current = r.Gen == s.rec.Gen && r.State == Dirty
+		if (same || watched) && current {
 			r.Stamp, r.DirtySince = s.stamp, 0
 			r.Flags &^= catalog.FlagAdopted
-			if r.Mode == s.rec.Mode && r.UID == s.rec.UID && r.GID == s.rec.GID && r.Mtime == s.rec.Mtime {
+			if sameAttrs(r, s.rec) {
 				r.Flags &^= catalog.FlagAttrDirty
 			} else {
 				r.Flags |= catalog.FlagAttrDirty
+			}
+		}
+		if same && current {
+			if err := step(r, evUploaded); err != nil {
+				return err
 			}
 		} else if r.Gen == s.rec.Gen {
 			// The next version needs a generation of its own: this one is in the depot.
@@ -298,6 +349,9 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 	})
 	if errors.Is(err, ErrStale) {
 		return nil, errRemoved
+	}
+	if err == nil && watched && current {
+		s.n.clean, s.n.openedAt = s.stamp, s.seen
 	}
 	return rec, err
 }

@@ -58,6 +58,12 @@
 // orders them with answers under way, so a late answer does not bring back what was
 // invalidated.
 //
+// # NFS
+//
+// A server that exports the mount holds nothing but node ids: LOOKUP "." and ".."
+// connect a handle to the tree again, whatever the kernel forgot. Servers in user
+// space also put the device number into their handles; device.go keeps it the same.
+//
 // # Signals
 //
 // Only a READ that some read(2) waits for ends early, and only in the heart's wait

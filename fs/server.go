@@ -57,7 +57,9 @@ func (s *Server) Mount(ctx context.Context, heart Heart) error {
 		notes: s.notes, closeMatters: heart.CloseMatters(),
 	}
 	s.bridge.Store(b)
+	release := holdDevices(deviceFor(b.epoch))
 	kernel, err := fuse.NewServer(b, s.opts.Mountpoint, s.mountOptions())
+	release()
 	if err != nil {
 		s.cancel()
 		return fmt.Errorf("mount %s: %w", s.opts.Mountpoint, explain(err))

@@ -141,7 +141,7 @@ var options = []option{
 		at: func(c *Config) value { return sizeValue{p: &c.DownloadLimit, rate: true} }},
 	{name: "cold-timeout", group: groupTransfer, usage: "a read of what is not here tries the store for `D`, then fails", fixed: "20s",
 		at: func(c *Config) value { return durationValue{&c.ColdTimeout, time.Millisecond} }},
-	{name: "max-dirty-age", group: groupTransfer, usage: "a file that stays open for writing is shown as busy after `D`", fixed: "1h",
+	{name: "max-dirty-age", group: groupTransfer, usage: "a file that is open and written to without a pause is shown as busy after `D`", fixed: "1h",
 		at: func(c *Config) value { return durationValue{&c.MaxDirtyAge, time.Second} }},
 	{name: "settle", group: groupTransfer, usage: "upload every file after `D` of quiet", note: "by class, 2s to 30s",
 		at: func(c *Config) value { return optionalDuration{&c.Settle} }},
