@@ -36,10 +36,7 @@ func (c *Cache) adopt(d lockedDir, name string, st share.Stat) (*catalog.Inode, 
 			return nil, err
 		}
 	case syscall.S_IFDIR:
-		rec.Flags = catalog.FlagHere
-		if c.depot.Load() == nil && !c.wasOn() {
-			rec.Flags |= catalog.FlagListed
-		}
+		rec.Flags |= catalog.FlagHere
 	}
 	if err := c.addName(d, rec, path, st); err != nil {
 		return nil, fmt.Errorf("adopt %q: %w", path, err)
@@ -47,12 +44,6 @@ func (c *Cache) adopt(d lockedDir, name string, st share.Stat) (*catalog.Inode, 
 	c.log.Debug("adopted", "path", path, "size", st.Size)
 	c.kickRec(rec)
 	return rec, nil
-}
-
-// wasOn says whether this zone ever belonged to a depot.
-func (c *Cache) wasOn() bool {
-	id, err := c.setting(settingDepot)
-	return err == nil && id != ""
 }
 
 // sillyRenamed says whether a name is an NFS client's stand-in for a file that it

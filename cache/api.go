@@ -180,7 +180,8 @@ type Status struct {
 
 // StoreStatus is the cloud's side of Status.
 type StoreStatus struct {
-	State    string `json:"state"` // off, connecting, on, unavailable, refused
+	State    string `json:"state"`            // off, connecting, on, unavailable, refused
+	Reason   string `json:"reason,omitempty"` // why it is off
 	Error    string `json:"error,omitempty"`
 	Bucket   string `json:"bucket,omitempty"`
 	Prefix   string `json:"prefix,omitempty"`
@@ -269,7 +270,11 @@ type NotDone struct {
 //	New(Config) (*Cache, error)      opens share and catalog, recovers; starts nothing
 //	Run(ctx) error                   owns all goroutines; returns after they ended
 //	Close() error                    after Run; writes what a clean stop leaves
-//	SetStore(Store, StoreInfo)       the store on (nil: off); Run's goroutines take it up
+//	SetStore(Store, StoreInfo)       the store on (nil: off) for this run; Run's goroutines take it up
+//	Enable(ctx, Store, StoreInfo, ask bool) (bool, error)   the store on for good, after asking it; false: it was on
+//	Disable(ctx) (bool, error)       the store off for good, over restarts; false: it was off
+//	Disabled() (time.Time, bool, error)   since when it is off because Disable said so: SetStore is not to be called then
+//	Away() Away                      what cannot be read while the store is off
 //	Status(ctx) (Status, error)
 //	StatPath(ctx, path) (FileStatus, error)
 //	Walk(ctx, path, state string, fn func(FileStatus) error) error      for ls; state "" = all

@@ -58,10 +58,12 @@ type Cache struct {
 	cleanLog *share.CleanLog
 	proofs   map[string]share.CleanRecord // what the log said when the catalog was made anew; then read only
 
-	depot    atomic.Pointer[depot] // nil: the store is off
-	newDepot chan struct{}         // signals Run that depot changed
-	listed   atomic.Bool           // every name of the depot is in the catalog
-	badNames atomic.Int64          // objects whose keys cannot be shown
+	depot     atomic.Pointer[depot] // nil: the store is off
+	switching chan struct{}         // held by who switches the store on or off
+	lastDepot *depot                // the one that Disable ended; guarded by switching
+	newDepot  chan struct{}         // signals Run that depot changed
+	listed    atomic.Bool           // every name of the depot is in the catalog
+	badNames  atomic.Int64          // objects whose keys cannot be shown
 
 	slots     fetchSlots
 	partSlots chan struct{}
@@ -90,6 +92,7 @@ func New(cfg Config) (*Cache, error) {
 	c := &Cache{
 		cfg: cfg, log: cfg.Log, rules: cfg.Rules, now: cfg.Now, share: sh, since: cfg.Now(),
 		nodes: map[Ino]*node{}, newDepot: make(chan struct{}, 1),
+		switching: make(chan struct{}, 1),
 		slots:     newFetchSlots(cfg.Limits.Fetches),
 		partSlots: make(chan struct{}, cfg.Limits.UploadParts),
 		fills:     make(chan struct{}, backgroundFills),

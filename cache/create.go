@@ -78,7 +78,7 @@ func (c *Cache) Mkdir(ctx context.Context, who Owner, parent Ino, name string, m
 	}
 	rec, err := c.make(ctx, who, parent, name, mode&0o7777|syscall.S_IFDIR, func(path string, rec *catalog.Inode) error {
 		rec.Flags |= catalog.FlagHere
-		if c.listed.Load() || c.depot.Load() == nil {
+		if c.listed.Load() { // while the store is off nobody knows what the depot will have here
 			rec.Flags |= catalog.FlagListed
 		}
 		return c.share.Mkdir(path, mode&0o7777)

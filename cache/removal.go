@@ -76,16 +76,9 @@ func (c *Cache) remover(ctx context.Context) {
 			c.removals.Done(key, time.Time{})
 			continue
 		}
-		if err := d.admit(ctx); err != nil {
-			return
-		}
-		retry, err := c.removeKey(ctx, d, key)
-		d.left()
+		retry := c.removeOn(ctx, d, key)
 		if ctx.Err() != nil {
 			return
-		}
-		if err != nil {
-			retry = c.removalFailed(key, err)
 		}
 		c.removals.Done(key, retry)
 		if retry.IsZero() {
@@ -95,6 +88,24 @@ func (c *Cache) remover(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// removeOn deletes one object while d is on; see workOn.
+func (c *Cache) removeOn(ctx context.Context, d *depot, key string) time.Time {
+	ctx, done := d.use(ctx)
+	defer done()
+	if d.admit(ctx) != nil {
+		return c.now()
+	}
+	defer d.left()
+	retry, err := c.removeKey(ctx, d, key)
+	switch {
+	case err == nil:
+		return retry
+	case ctx.Err() != nil:
+		return c.now()
+	}
+	return c.removalFailed(key, err)
 }
 
 // removeKey deletes one object, unless somebody owns its key again.

@@ -65,7 +65,11 @@ func (c *Cache) Status(ctx context.Context) (Status, error) {
 func (c *Cache) storeStatus() StoreStatus {
 	d := c.depot.Load()
 	if d == nil {
-		return StoreStatus{State: "off", Listing: "waiting", StoreUsage: StoreUsage{Requests: map[string]int64{}}}
+		s := StoreStatus{State: "off", Listing: "waiting", StoreUsage: StoreUsage{Requests: map[string]int64{}}}
+		if since, yes, err := c.Disabled(); yes || err != nil {
+			s.Reason = "disabled by `depotfs disable` at " + since.Format(time.RFC3339)
+		}
+		return s
 	}
 	d.mu.Lock()
 	s := StoreStatus{State: d.state, Bucket: d.info.Bucket, Endpoint: d.info.Endpoint, Prefix: c.cfg.Prefix, DepotID: d.id, Capabilities: d.caps}
@@ -248,6 +252,10 @@ func (c *Cache) why(rec *catalog.Inode, f *FileStatus, upload bool, it *catalog.
 		return "is being uploaded"
 	case it == nil && (f.State == "clean" || f.Type == "dir" || f.Type == "symlink"):
 		return "the depot has it"
+	case d == nil && f.State == "remote":
+		return "the store is off: only the depot has its bytes, and reading it fails until the store is switched on"
+	case d == nil && f.State == "partial":
+		return "the store is off: reading what is not here fails until it is switched on"
 	case f.State == "remote":
 		return "only the depot has its bytes; they are fetched when they are read"
 	case f.State == "partial":

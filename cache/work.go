@@ -171,11 +171,7 @@ func (c *Cache) workLoop(ctx context.Context) error {
 			c.work.Done(ino, time.Time{}) // loadQueue finds it again
 			continue
 		}
-		if err := d.admit(ctx); err != nil {
-			return err
-		}
-		retry := c.attend(ctx, d, ino)
-		d.left()
+		retry := c.workOn(ctx, d, ino)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -184,6 +180,18 @@ func (c *Cache) workLoop(ctx context.Context) error {
 			c.loadQueue()
 		}
 	}
+}
+
+// workOn attends to one inode while d is on. What is stopped when the store is
+// switched off is taken once more: by then it is off, or another one.
+func (c *Cache) workOn(ctx context.Context, d *depot, ino Ino) time.Time {
+	ctx, done := d.use(ctx)
+	defer done()
+	if d.admit(ctx) != nil {
+		return c.now()
+	}
+	defer d.left()
+	return c.attend(ctx, d, ino)
 }
 
 // attend reconciles one inode and returns when to look again; zero: done or parked.
@@ -231,7 +239,7 @@ func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 		c.changed.wake()
 		return later.at
 	case ctx.Err() != nil:
-		return time.Time{}
+		return c.now()
 	}
 	return c.failed(it, path, err)
 }
