@@ -82,6 +82,14 @@ func (c *Cache) agreeIfMoved(rec *catalog.Inode) error {
 	return c.withDir(rec.Ino, c.agreeLocked)
 }
 
+// changedDir notes the mtime that a change of our own gave a directory. One that
+// nobody has looked through yet still has to be.
+func (c *Cache) changedDir(dir Ino, mtime int64) {
+	if _, ok := c.dirSeen.Load(dir); ok {
+		c.dirSeen.Store(dir, mtime)
+	}
+}
+
 // agreeLocked compares the names of one directory; it is locked exclusively.
 func (c *Cache) agreeLocked(d lockedDir) error {
 	st, err := c.share.StatSync(d.path)

@@ -232,7 +232,12 @@ func (c *Cache) addName(d lockedDir, rec *catalog.Inode, path string, st share.S
 	if err != nil {
 		return fmt.Errorf("record %q: %w", path, err)
 	}
-	c.dirSeen.Store(d.rec.Ino, dst.Mtime)
+	if rec.Flags&catalog.FlagAdopted == 0 {
+		c.changedDir(d.rec.Ino, dst.Mtime)
+		if isDir(rec) {
+			c.dirSeen.Store(rec.Ino, st.Mtime) // empty, and made by us
+		}
+	}
 	return nil
 }
 

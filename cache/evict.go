@@ -118,7 +118,7 @@ func (c *Cache) moveAside(n *node, rec *catalog.Inode, intent *catalog.Intent) e
 		return errors.Join(err, c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) }))
 	}
 	if st, err := c.share.Stat(parentPath(intent.From)); err == nil {
-		c.dirSeen.Store(rec.Links[0].Parent, st.Mtime)
+		c.changedDir(rec.Links[0].Parent, st.Mtime)
 	}
 	return nil
 }

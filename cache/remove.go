@@ -114,7 +114,7 @@ func (c *Cache) forgetName(d lockedDir, ino Ino, name, path string, open bool, i
 		return nil
 	})
 	if err == nil && here {
-		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
+		c.changedDir(d.rec.Ino, dst.Mtime)
 	}
 	return err
 }
@@ -368,7 +368,7 @@ func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, in
 		return err
 	}
 	if here {
-		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
+		c.changedDir(d.rec.Ino, dst.Mtime)
 	}
 	c.dirSeen.Delete(rec.Ino)
 	c.kickRemovals(rec, path)
