@@ -116,6 +116,9 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 	t := table{indent: "  "}
 	t.add("share", printable(st.CacheDir))
 	t.add("store", storeLine(st.Store))
+	if st.Store.Reason != "" {
+		t.add("", printable(st.Store.Reason))
+	}
 	if st.Store.Error != "" {
 		t.add("", printable(st.Store.Error))
 	}
@@ -141,7 +144,7 @@ func storeLine(st cache.StoreStatus) string {
 		state = strings.ToUpper(st.State)
 	}
 	line := state
-	if st.Bucket != "" {
+	if st.Bucket != "" && st.State != "off" {
 		at := st.Endpoint
 		if at == "" {
 			at = "Amazon S3"
