@@ -144,6 +144,7 @@ func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string,
 	rec.Ctime = c.nanos()
 	if len(rec.Links) > 0 {
 		rec.Nlink = uint32(len(rec.Links))
+		c.restamp(tx, rec)
 		if err := tx.PutQueue(&catalog.QueueItem{Ino: ino, NotBefore: rec.Ctime, Since: rec.Ctime}); err != nil {
 			return err
 		}

@@ -291,6 +291,7 @@ type status struct {
 	Passthrough bool `json:"passthrough"`
 	Store       struct {
 		State    string           `json:"state"`
+		Reason   string           `json:"reason"`
 		Error    string           `json:"error"`
 		Listing  string           `json:"listing"`
 		Sent     int64            `json:"bytes_sent"`
