@@ -25,7 +25,7 @@ const statusProblems = 100
 func (c *Cache) Status(ctx context.Context) (Status, error) {
 	t := c.cat.Totals()
 	s := Status{Zone: c.zoneName(), CacheDir: c.cfg.CacheDir, StateDir: c.cfg.StateDir, Deploy: c.cfg.Deploy, Since: c.since,
-		Store: c.storeStatus(),
+		Store: c.storeStatus(), Adoption: c.adoptionStatus(),
 		Cache: CacheStatus{Files: t.Files, Dirs: t.Dirs,
 			Resident: t.ByState[Clean] + t.ByState[Dirty], Partial: t.ByState[Partial] + t.ByState[PartialDirty], Remote: t.ByState[Remote],
 			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{}},
@@ -270,6 +270,8 @@ func (c *Cache) why(rec *catalog.Inode, f *FileStatus, upload bool, it *catalog.
 		return "the store does not answer: it waits"
 	case it != nil && rec.State == Clean:
 		return "its object is to be moved or its attributes to be updated"
+	case c.compares.has(rec.Ino):
+		return "found in the share: it is compared with the depot's object of the same size, or waits for that"
 	case holdsOnlyCopy(rec.State):
 		left := time.Unix(0, rec.FinishedAt).Add(c.settleFor(rec, c.rules.Of(f.Path))).Sub(c.now())
 		if left > 0 {

@@ -201,6 +201,9 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 	if rec.State != Clean {
 		return nil, errMoving
 	}
+	if s.rec.Flags&catalog.FlagAdopted != 0 {
+		c.adoption.count(func(r *adoptionRecord) { r.Uploaded++ })
+	}
 	c.noteClean(rec, s.path)
 	c.log.Info("uploaded", "path", s.path, "key", s.key, "size", s.stamp.Size, "gen", rec.Gen)
 	return rec, nil

@@ -115,6 +115,12 @@ func (c *Cache) kick(ino Ino) {
 }
 
 func (c *Cache) schedule(it *catalog.QueueItem, rec *catalog.Inode) {
+	if _, urgent := c.urgent.Load(rec.Ino); c.compares.has(rec.Ino) {
+		if urgent {
+			c.compares.prefer(rec.Ino)
+		}
+		return // the comparer has the workers look at it
+	}
 	if c.work.Len() >= maxQueued {
 		c.overflow.Store(true)
 		return
@@ -139,6 +145,9 @@ func (c *Cache) loadQueue() {
 	var all []waiting
 	err := c.cat.View(func(tx *catalog.Tx) error {
 		err := tx.EachQueue(func(it *catalog.QueueItem) bool {
+			if c.compares.has(it.Ino) {
+				return true
+			}
 			rec, err := tx.Inode(it.Ino)
 			if err == nil {
 				all = append(all, waiting{it, rec})
@@ -228,6 +237,10 @@ func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 		for _, kind := range []string{"upload", "busy"} {
 			c.problems.clear(kind, path)
 		}
+		return time.Time{}
+	case errors.Is(err, errComparing): // who is behind it in its directory waits only so long
+		c.failing.LoadOrStore(ino, c.now())
+		c.changed.wake()
 		return time.Time{}
 	case errors.Is(err, errParked):
 		if first, ok := c.order.waitsFor(ino); ok {
