@@ -92,6 +92,7 @@ func (m *mount) openHeart() error {
 			UploadParts: m.cfg.UploadParts,
 			Fetches:     m.cfg.Fetches,
 			PartSize:    m.cfg.PartSize,
+			CompareRate: compareRate(m.cfg.CompareLimit),
 			ColdTimeout: m.cfg.ColdTimeout,
 			MaxDirtyAge: m.cfg.MaxDirtyAge,
 		},
@@ -104,6 +105,14 @@ func (m *mount) openHeart() error {
 	m.heart = heart
 	m.closers = append(m.closers, heart)
 	return nil
+}
+
+// compareRate says "no limit" in the heart's way, whose 0 is the default.
+func compareRate(limit int64) int64 {
+	if limit == 0 {
+		return -1
+	}
+	return limit
 }
 
 // shareDeletes leaves "auto" to the heart, which goes by how the mount is used.
