@@ -14,6 +14,9 @@ func (c *Cache) openProof() error {
 		return err
 	}
 	c.cleanLog = log
+	if err := c.openAdoption(); err != nil {
+		return err
+	}
 	if rec, _ := c.adoption.numbers(); rec.Settled {
 		return nil
 	}

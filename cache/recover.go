@@ -16,9 +16,6 @@ import (
 // anything else uses share or catalog. Every step may itself be interrupted and
 // repeated.
 func (c *Cache) recover() error {
-	if err := c.openAdoption(); err != nil {
-		return err
-	}
 	if err := c.openProof(); err != nil {
 		return fmt.Errorf("open the clean log: %w", err)
 	}
@@ -229,8 +226,8 @@ func (c *Cache) dropOrphans() error {
 
 // recheckDirty looks, after an unclean stop, at what the catalog says is only here.
 // A file that the share does not have was never fsynced: its name goes. One that
-// has another stamp than we noted is as its last writer left it. What was adopted is
-// looked at when its turn comes: there may be a whole share of it.
+// has another stamp than we noted is as its last writer left it. What was adopted,
+// a whole share perhaps, is looked at when its turn comes.
 func (c *Cache) recheckDirty() error {
 	var dirty []*catalog.Inode
 	if err := c.cat.View(func(tx *catalog.Tx) error {

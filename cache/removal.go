@@ -90,24 +90,6 @@ func (c *Cache) remover(ctx context.Context) {
 	}
 }
 
-// removeOn deletes one object while d is on; see workOn.
-func (c *Cache) removeOn(ctx context.Context, d *depot, key string) time.Time {
-	ctx, done := d.use(ctx)
-	defer done()
-	if d.admit(ctx) != nil {
-		return c.now()
-	}
-	defer d.left()
-	retry, err := c.removeKey(ctx, d, key)
-	switch {
-	case err == nil:
-		return retry
-	case ctx.Err() != nil:
-		return c.now()
-	}
-	return c.removalFailed(key, err)
-}
-
 // removeKey deletes one object, unless somebody owns its key again.
 func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time, error) {
 	unlock, err := d.keys.lock(ctx, key)

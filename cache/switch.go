@@ -60,6 +60,36 @@ func (d *depot) restLocked() {
 	}
 }
 
+// workOn attends to one inode while d is on. What is stopped when the store is
+// switched off is taken once more: by then it is off, or another one.
+func (c *Cache) workOn(ctx context.Context, d *depot, ino Ino) time.Time {
+	ctx, done := d.use(ctx)
+	defer done()
+	if d.admit(ctx) != nil {
+		return c.now()
+	}
+	defer d.left()
+	return c.attend(ctx, d, ino)
+}
+
+// removeOn deletes one object while d is on; see workOn.
+func (c *Cache) removeOn(ctx context.Context, d *depot, key string) time.Time {
+	ctx, done := d.use(ctx)
+	defer done()
+	if d.admit(ctx) != nil {
+		return c.now()
+	}
+	defer d.left()
+	retry, err := c.removeKey(ctx, d, key)
+	switch {
+	case err == nil:
+		return retry
+	case ctx.Err() != nil:
+		return c.now()
+	}
+	return c.removalFailed(key, err)
+}
+
 // SetStore switches the store on, or off with nil, for this run. Transfers under
 // way on a former store are stopped; what they have achieved is on record, and
 // they go on when a store is on again.

@@ -191,18 +191,6 @@ func (c *Cache) workLoop(ctx context.Context) error {
 	}
 }
 
-// workOn attends to one inode while d is on. What is stopped when the store is
-// switched off is taken once more: by then it is off, or another one.
-func (c *Cache) workOn(ctx context.Context, d *depot, ino Ino) time.Time {
-	ctx, done := d.use(ctx)
-	defer done()
-	if d.admit(ctx) != nil {
-		return c.now()
-	}
-	defer d.left()
-	return c.attend(ctx, d, ino)
-}
-
 // attend reconciles one inode and returns when to look again; zero: done or parked.
 func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 	var it *catalog.QueueItem
