@@ -380,3 +380,39 @@ func TestFirstStoreAfterALifeWithoutOne(t *testing.T) {
 		t.Errorf("lookup of what was removed: %v", err)
 	}
 }
+
+// Reads and writes of what is here go to the file and ask nobody: a look into the
+// catalog would leave garbage, and one into the share would be counted.
+func TestReadsAndWritesAskNobody(t *testing.T) {
+	var asked atomic.Int64
+	e := &env{t: t, share: t.TempDir(), state: t.TempDir()}
+	e.fault = func(string, string, string) error { asked.Add(1); return nil }
+	e.open()
+	t.Cleanup(e.close)
+	ctx := context.Background()
+	a, err := e.c.Attr(ctx, e.write("f", pattern(1, 100_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.waitFor("the walk", func() bool { return e.adoption().State == "done" })
+	h, err := e.c.Open(ctx, a.Ino, syscall.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Release()
+	buf := make([]byte, 4096)
+	before := asked.Load()
+	if n := testing.AllocsPerRun(200, func() {
+		if _, err := h.ReadAt(ctx, buf, 8192); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.WriteAt(ctx, buf, 4096); err != nil {
+			t.Fatal(err)
+		}
+	}); n >= 1 {
+		t.Errorf("a read and a write of a file that is here allocate %v times", n)
+	}
+	if n := asked.Load() - before; n != 0 {
+		t.Errorf("%d operations on the share by name", n)
+	}
+}
