@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	iofs "io/fs"
@@ -36,24 +35,19 @@ func (c *Cache) adopt(d lockedDir, name string, st share.Stat) (*catalog.Inode, 
 			return nil, err
 		}
 	case syscall.S_IFDIR:
-		rec.Flags = catalog.FlagHere
-		if c.depot.Load() == nil && !c.wasOn() {
-			rec.Flags |= catalog.FlagListed
+		rec.Flags |= catalog.FlagHere
+		if err := c.toWalk(ino); err != nil {
+			return nil, fmt.Errorf("adopt %q: %w", path, err)
 		}
 	}
 	if err := c.addName(d, rec, path, st); err != nil {
 		return nil, fmt.Errorf("adopt %q: %w", path, err)
 	}
 	c.entryChanged(d.rec.Ino, name)
+	c.adoption.counted(st)
 	c.log.Debug("adopted", "path", path, "size", st.Size)
 	c.kickRec(rec)
 	return rec, nil
-}
-
-// wasOn says whether this zone ever belonged to a depot.
-func (c *Cache) wasOn() bool {
-	id, err := c.setting(settingDepot)
-	return err == nil && id != ""
 }
 
 // sillyRenamed says whether a name is an NFS client's stand-in for a file that it
@@ -90,6 +84,14 @@ func (c *Cache) agreeIfMoved(rec *catalog.Inode) error {
 		return nil
 	}
 	return c.withDir(rec.Ino, c.agreeLocked)
+}
+
+// changedDir notes the mtime that a change of our own gave a directory. One that
+// nobody has looked through yet still has to be.
+func (c *Cache) changedDir(dir Ino, mtime int64) {
+	if _, ok := c.dirSeen.Load(dir); ok {
+		c.dirSeen.Store(dir, mtime)
+	}
 }
 
 // agreeLocked compares the names of one directory; it is locked exclusively.
@@ -140,41 +142,5 @@ func (c *Cache) agreeLocked(d lockedDir) error {
 	} else if len(unknown) == 0 && err == nil {
 		c.dirSeen.Delete(d.rec.Ino)
 	}
-	return nil
-}
-
-// adoptTree walks a share that depotfs has not known before, so that what is in
-// it reaches the depot without anybody looking at it.
-func (c *Cache) adoptTree(ctx context.Context) error {
-	dirs := []Ino{catalog.Root}
-	for len(dirs) > 0 {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		dir := dirs[len(dirs)-1]
-		dirs = dirs[:len(dirs)-1]
-		rec, err := c.record(dir)
-		if err == nil {
-			err = c.agree(rec)
-		}
-		if err != nil && !errors.Is(err, ErrStale) {
-			c.log.Warn("look through the share", "dir", dir, "err", err)
-			continue
-		}
-		for cookie := uint64(0); ; {
-			n := 0
-			if err := c.ReadDir(ctx, dir, cookie, func(e DirEntry) bool {
-				if e.Type == syscall.S_IFDIR {
-					dirs = append(dirs, e.Ino)
-				}
-				cookie = e.Cookie
-				n++
-				return n < 1000
-			}); err != nil || n == 0 {
-				break
-			}
-		}
-	}
-	c.log.Info("share looked through")
 	return nil
 }

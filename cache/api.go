@@ -52,6 +52,7 @@ type Limits struct {
 	UploadParts  int           // parts in flight over all files (default 8)
 	Fetches      int           // ranged GETs in flight (default 32)
 	PartSize     int64         // smallest part (default 16 MiB); grows so that 10,000 parts suffice
+	CompareRate  int64         // bytes per second read to compare files of the share with the depot (default 100 MiB, negative: no limit)
 	ColdTimeout  time.Duration // a read retries the store for at most this long (default 20 s)
 	MaxDirtyAge  time.Duration // a file with a writer open for longer shows as busy (default 1 h)
 	OrderTimeout time.Duration // a stuck upload holds back later ones of its directory at most this long (default 10 min)
@@ -166,23 +167,25 @@ type Statfs struct {
 
 // Status is what `depotfs status` shows; its JSON is a documented, stable format.
 type Status struct {
-	Zone        string        `json:"zone"`
-	Version     string        `json:"version"`
-	CacheDir    string        `json:"cache_dir"`
-	StateDir    string        `json:"state_dir"`
-	Deploy      Deploy        `json:"deploy"`
-	Since       time.Time     `json:"since"`
-	Mountpoint  string        `json:"mountpoint"`
-	Passthrough bool          `json:"passthrough"`
-	Store       StoreStatus   `json:"store"`
-	Pending     PendingStatus `json:"pending"`
-	Cache       CacheStatus   `json:"cache"`
-	Problems    []Problem     `json:"problems"` // what waits, fails, is held, busy or in conflict; bounded to 100
+	Zone        string         `json:"zone"`
+	Version     string         `json:"version"`
+	CacheDir    string         `json:"cache_dir"`
+	StateDir    string         `json:"state_dir"`
+	Deploy      Deploy         `json:"deploy"`
+	Since       time.Time      `json:"since"`
+	Mountpoint  string         `json:"mountpoint"`
+	Passthrough bool           `json:"passthrough"`
+	Store       StoreStatus    `json:"store"`
+	Pending     PendingStatus  `json:"pending"`
+	Adoption    AdoptionStatus `json:"adoption"`
+	Cache       CacheStatus    `json:"cache"`
+	Problems    []Problem      `json:"problems"` // what waits, fails, is held, busy or in conflict; bounded to 100
 }
 
 // StoreStatus is the cloud's side of Status.
 type StoreStatus struct {
-	State    string `json:"state"` // off, connecting, on, unavailable, refused
+	State    string `json:"state"`            // off, connecting, on, unavailable, refused
+	Reason   string `json:"reason,omitempty"` // why it is off
 	Error    string `json:"error,omitempty"`
 	Bucket   string `json:"bucket,omitempty"`
 	Prefix   string `json:"prefix,omitempty"`
@@ -208,6 +211,23 @@ type Transfer struct {
 	Path  string `json:"path"`
 	Done  int64  `json:"done_bytes"`
 	Total int64  `json:"total_bytes"`
+}
+
+// AdoptionStatus says how far the share, where it had files before depotfs came, is
+// known and compared with the depot. Its numbers count from when the state directory
+// was made; those of the last moments before a kill may be missing.
+type AdoptionStatus struct {
+	State         string `json:"state"`          // running: directories are to be looked through; done
+	DirsDone      int64  `json:"dirs_done"`      // looked through
+	DirsLeft      int64  `json:"dirs_left"`      // found, and not looked through yet
+	Files         int64  `json:"files"`          // found
+	Bytes         int64  `json:"bytes"`          // of these
+	Compared      int64  `json:"compared"`       // files of which it is known what the depot has
+	Same          int64  `json:"same"`           // of these: the depot had the bytes
+	Uploaded      int64  `json:"uploaded"`       // the depot had nothing
+	Conflicts     int64  `json:"conflicts"`      // the depot had other bytes, and ours are kept aside
+	Comparing     int64  `json:"comparing"`      // files that wait to be read, since the depot has some of their size
+	ComparedBytes int64  `json:"compared_bytes"` // read to compare
 }
 
 // CacheStatus is the local side of Status.
@@ -271,7 +291,11 @@ type NotDone struct {
 //	New(Config) (*Cache, error)      opens share and catalog, recovers; starts nothing
 //	Run(ctx) error                   owns all goroutines; returns after they ended
 //	Close() error                    after Run; writes what a clean stop leaves
-//	SetStore(Store, StoreInfo)       the store on (nil: off); Run's goroutines take it up
+//	SetStore(Store, StoreInfo)       the store on (nil: off) for this run; Run's goroutines take it up
+//	Enable(ctx, Store, StoreInfo, ask bool) (bool, error)   the store on for good, after asking it; false: it was on
+//	Disable(ctx) (bool, error)       the store off for good, over restarts; false: it was off
+//	Disabled() (time.Time, bool, error)   since when it is off because Disable said so: SetStore is not to be called then
+//	Away() Away                      what cannot be read while the store is off
 //	Status(ctx) (Status, error)
 //	StatPath(ctx, path) (FileStatus, error)
 //	Walk(ctx, path, state string, fn func(FileStatus) error) error      for ls; state "" = all

@@ -52,16 +52,20 @@ type Cache struct {
 	failing  sync.Map    // Ino -> time.Time: since when its uploads fail
 	overflow atomic.Bool // the queue in memory is full; the catalog has more
 
-	scans scans
-	gone  atomic.Bool // the share's marker is missing: nothing is changed there
+	scans    scans
+	adoption adoption
+	compares compares
+	gone     atomic.Bool // the share's marker is missing: nothing is changed there
 
 	cleanLog *share.CleanLog
-	proofs   map[string]share.CleanRecord // what the log said when the catalog was made anew; then read only
+	proofs   atomic.Pointer[map[string]share.CleanRecord] // what the log said when the catalog was made anew; nil when that is over
 
-	depot    atomic.Pointer[depot] // nil: the store is off
-	newDepot chan struct{}         // signals Run that depot changed
-	listed   atomic.Bool           // every name of the depot is in the catalog
-	badNames atomic.Int64          // objects whose keys cannot be shown
+	depot     atomic.Pointer[depot] // nil: the store is off
+	switching chan struct{}         // held by who switches the store on or off
+	lastDepot *depot                // the one that Disable ended; guarded by switching
+	newDepot  chan struct{}         // signals Run that depot changed
+	listed    atomic.Bool           // every name of the depot is in the catalog
+	badNames  atomic.Int64          // objects whose keys cannot be shown
 
 	slots     fetchSlots
 	partSlots chan struct{}
@@ -90,6 +94,7 @@ func New(cfg Config) (*Cache, error) {
 	c := &Cache{
 		cfg: cfg, log: cfg.Log, rules: cfg.Rules, now: cfg.Now, share: sh, since: cfg.Now(),
 		nodes: map[Ino]*node{}, newDepot: make(chan struct{}, 1),
+		switching: make(chan struct{}, 1),
 		slots:     newFetchSlots(cfg.Limits.Fetches),
 		partSlots: make(chan struct{}, cfg.Limits.UploadParts),
 		fills:     make(chan struct{}, backgroundFills),
@@ -101,6 +106,8 @@ func New(cfg Config) (*Cache, error) {
 	c.changed.init()
 	c.order.init()
 	c.scans.init()
+	c.adoption.init()
+	c.compares.init()
 	c.work = queue.New[Ino](c.now)
 	c.removals = queue.New[string](c.now)
 	if err := c.open(); err != nil {
@@ -161,9 +168,8 @@ func (c *Cache) Run(ctx context.Context) error {
 	g.Go(func() error { return c.keepLoop(ctx) })
 	g.Go(func() error { return c.evictLoop(ctx) })
 	g.Go(func() error { return c.scanLoop(ctx) })
-	if c.cat.New() {
-		g.Go(func() error { return c.adoptTree(ctx) })
-	}
+	g.Go(func() error { return c.adoptLoop(ctx) })
+	g.Go(func() error { return c.compareLoop(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -196,7 +202,7 @@ func (c *Cache) Close() error {
 		return nil
 	}
 	err := c.settleNodes()
-	return errors.Join(err, c.flushUsed(), c.release())
+	return errors.Join(err, c.flushUsed(), c.saveAdoption(), c.release())
 }
 
 func (c *Cache) release() error {
@@ -230,6 +236,9 @@ func (c *Cache) keepLoop(ctx context.Context) error {
 		case <-used.C:
 			if err := c.flushUsed(); err != nil {
 				c.log.Warn("write last-use times", "err", err)
+			}
+			if err := c.saveAdoption(); err != nil {
+				c.log.Warn("record the numbers of adoption", "err", err)
 			}
 			c.tendProof()
 		case <-sweep.C:

@@ -66,6 +66,9 @@ func (l *Limits) fill() {
 		l.PartSize = 16 << 20
 	}
 	l.PartSize = max(l.PartSize, minPartSize)
+	if l.CompareRate == 0 {
+		l.CompareRate = compareRate
+	}
 	setDur(&l.ColdTimeout, 20*time.Second)
 	setDur(&l.MaxDirtyAge, time.Hour)
 	setDur(&l.OrderTimeout, 10*time.Minute)

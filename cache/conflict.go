@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"depotfs/cache/catalog"
+	"depotfs/cache/layout"
 	"depotfs/cache/share"
 )
 
@@ -42,11 +43,12 @@ func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (rec *
 		rec, err := c.sameAsDepot(s, info)
 		return rec, true, err
 	}
-	if info.Size == s.stamp.Size {
-		if s.crc, err = sumCRC(s.file, 0, s.stamp.Size); err != nil {
-			return nil, false, fmt.Errorf("read %q: %w", s.path, err)
+	if info.Size == s.stamp.Size { // others need not be read
+		same, err := c.sameAsAdopted(ctx, d, s, info)
+		if err != nil {
+			return nil, false, err
 		}
-		if info.HasCRC64 && info.CRC64 == s.crc {
+		if same {
 			if err := c.unmoved(s); err != nil {
 				return nil, false, err
 			}
@@ -61,6 +63,27 @@ func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (rec *
 	return nil, true, c.loseTo(ctx, d, s, info)
 }
 
+// sameAsAdopted says whether the file has the bytes of an object of its size, and
+// leaves their checksum in s. A large file is read by the comparer: errComparing.
+func (c *Cache) sameAsAdopted(ctx context.Context, d *depot, s *sending, info ObjectInfo) (bool, error) {
+	if r, ok := c.compares.take(s.rec.Ino); ok && r.stamp == s.stamp && r.etag == info.ETag {
+		s.crc = r.crc
+		return r.same, nil
+	}
+	info.Key = s.key
+	if s.stamp.Size > compareInline {
+		_, urgent := c.urgent.Load(s.rec.Ino)
+		c.compares.add(toCompare{s.rec.Ino, info}, urgent)
+		return false, errComparing
+	}
+	var err error
+	if s.crc, err = sumCRC(s.file, 0, s.stamp.Size); err != nil {
+		return false, fmt.Errorf("read %q: %w", s.path, err)
+	}
+	c.adoption.count(func(r *adoptionRecord) { r.Read += s.stamp.Size })
+	return c.sameAsObject(ctx, d, info, s.crc)
+}
+
 // sameAsDepot records that the local bytes are the depot's version.
 func (c *Cache) sameAsDepot(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 	rec, err := c.committed(s, info)
@@ -70,9 +93,27 @@ func (c *Cache) sameAsDepot(s *sending, info ObjectInfo) (*catalog.Inode, error)
 	if rec.State != Clean {
 		return nil, errMoving
 	}
+	c.adoption.count(func(r *adoptionRecord) { r.Same++ })
 	c.log.Info("the depot has this file already", "path", s.path, "size", s.stamp.Size)
 	c.noteClean(rec, s.path)
-	return rec, nil
+	if metaSays(info, rec) {
+		return rec, nil
+	}
+	return c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error { // the object follows, by a copy onto itself
+		r.Flags |= catalog.FlagAttrDirty
+		return c.putQueue(tx, r, 0, false)
+	})
+}
+
+// metaSays says whether an object's metadata describe the attributes of r.
+func metaSays(info ObjectInfo, r *catalog.Inode) bool {
+	a, _ := layout.Decode(info.Metadata) // what is not understood differs
+	bits := uint32(0o7777)
+	if isRegular(r) {
+		bits = 0o1777 // set-id bits of files are not read from a bucket
+	}
+	return a.Mode != 0 && a.Mode&bits == r.Mode&bits && a.HasOwner && a.UID == r.UID && a.GID == r.GID &&
+		(isDir(r) || a.HasMtime && a.Mtime == r.Mtime)
 }
 
 // resolveClash is called when the depot had something else under the key than we
@@ -129,6 +170,9 @@ func (c *Cache) keepTheirs(ctx context.Context, d *depot, key, path string, info
 // loseTo keeps our bytes under .depotfs/conflicts in the depot and makes the file
 // the depot's version.
 func (c *Cache) loseTo(ctx context.Context, d *depot, s *sending, info ObjectInfo) error {
+	if s.n.open() { // each attempt would keep another copy
+		return laterError{c.now().Add(time.Second), "in conflict, and open"}
+	}
 	c.dropParts(ctx, d, s.rec.Ino)
 	own := *s
 	own.key = c.conflictKey(s.path)
@@ -138,6 +182,9 @@ func (c *Cache) loseTo(ctx context.Context, d *depot, s *sending, info ObjectInf
 	}
 	if err := c.demote(s, info); err != nil {
 		return err
+	}
+	if s.rec.Flags&catalog.FlagAdopted != 0 {
+		c.adoption.count(func(r *adoptionRecord) { r.Conflicts++ })
 	}
 	c.noteConflict(s.path, own.key, "the depot's version has the name, ours is kept")
 	return laterError{c.now(), "the depot's version has the name"}

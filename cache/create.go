@@ -78,7 +78,7 @@ func (c *Cache) Mkdir(ctx context.Context, who Owner, parent Ino, name string, m
 	}
 	rec, err := c.make(who, parent, name, mode&0o7777|syscall.S_IFDIR, func(path string, rec *catalog.Inode) (*os.File, error) {
 		rec.Flags |= catalog.FlagHere
-		if c.listed.Load() || c.depot.Load() == nil {
+		if c.listed.Load() { // while the store is off nobody knows what the depot will have here
 			rec.Flags |= catalog.FlagListed
 		}
 		return nil, c.share.Mkdir(path, mode&0o7777)
@@ -240,7 +240,12 @@ func (c *Cache) addName(d lockedDir, rec *catalog.Inode, path string, st share.S
 	if err != nil {
 		return fmt.Errorf("record %q: %w", path, err)
 	}
-	c.dirSeen.Store(d.rec.Ino, dst.Mtime)
+	if rec.Flags&catalog.FlagAdopted == 0 {
+		c.changedDir(d.rec.Ino, dst.Mtime)
+		if isDir(rec) {
+			c.dirSeen.Store(rec.Ino, st.Mtime) // empty, and made by us
+		}
+	}
 	return nil
 }
 

@@ -79,6 +79,9 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 		if err != nil {
 			return bad, err
 		}
+		if c.depot.Load() == nil { // switched off meanwhile
+			return append(bad, c.notDone(left)...), nil
+		}
 		c.tell(progress, &total, left)
 		waiting := 0
 		for _, l := range left {

@@ -18,7 +18,8 @@ import (
 	"depotfs/cache/share"
 )
 
-// depot is a store that is switched on, with what we know of it.
+// depot is a store that is switched on, with what we know of it. All work on it
+// happens within use, so that it ends when the store is switched off.
 type depot struct {
 	store Store
 	info  StoreInfo
@@ -33,6 +34,9 @@ type depot struct {
 	failures uint          // in a row
 	closedTo time.Time     // the breaker: nobody but one probe asks before
 	probing  bool
+	off      bool                                 // switched off or replaced, for good
+	uses     map[*useMark]context.CancelCauseFunc // work under way
+	idle     chan struct{}                        // closed when it is off and no work is under way any more
 }
 
 // depotFile is <prefix>.depotfs/depot.json: what makes a bucket and prefix a depot.
@@ -47,19 +51,11 @@ const (
 	maxDepotFile = 64 << 10 // bytes; a real one has a hundred
 )
 
-// SetStore switches the store on, or off with nil. Transfers under way on a
-// former store end with an error and are tried again on the new one.
-func (c *Cache) SetStore(s Store, info StoreInfo) {
-	var d *depot
-	if s != nil {
-		d = &depot{store: lingering{s}, info: info, state: "connecting", ready: make(chan struct{})}
-		d.keys.init()
-	}
-	c.depot.Store(d)
-	select {
-	case c.newDepot <- struct{}{}:
-	default:
-	}
+func newDepot(s Store, info StoreInfo) *depot {
+	d := &depot{store: lingering{s}, info: info, state: "connecting", ready: make(chan struct{}),
+		uses: map[*useMark]context.CancelCauseFunc{}, idle: make(chan struct{})}
+	d.keys.init()
+	return d
 }
 
 // attachLoop joins the depot whenever a store was set, and then lists it.
@@ -68,8 +64,8 @@ func (c *Cache) attachLoop(ctx context.Context) error {
 	for {
 		if d := c.depot.Load(); d != nil && d != last {
 			last = d
-			if err := c.attach(ctx, d); err != nil {
-				return err
+			if err := c.attach(ctx, d); err != nil && ctx.Err() != nil {
+				return ctx.Err()
 			}
 		}
 		select {
@@ -80,11 +76,12 @@ func (c *Cache) attachLoop(ctx context.Context) error {
 	}
 }
 
-// attach joins d and lists it; it tries again until that worked, ctx ends or
-// another store was set. Only ctx's error is returned.
+// attach joins d and lists it; it tries again until that worked, ctx ends or the
+// store is switched off. Only the error of one of these is returned.
 func (c *Cache) attach(ctx context.Context, d *depot) error {
-	wait := time.Second
-	for c.depot.Load() == d {
+	ctx, done := d.use(ctx)
+	defer done()
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
 		err := c.join(ctx, d)
 		if err == nil {
 			c.log.Info("depot joined", "bucket", d.info.Bucket, "prefix", c.cfg.Prefix, "id", d.id)
@@ -105,9 +102,7 @@ func (c *Cache) attach(ctx context.Context, d *depot) error {
 			return ctx.Err()
 		case <-time.After(jitter(wait)):
 		}
-		wait = min(2*wait, 30*time.Second)
 	}
-	return nil
 }
 
 // join reads or makes depot.json and checks that it is the depot that this zone

@@ -72,6 +72,26 @@
 // and taken with none of the above held. Notifications to the kernel are handed to
 // a queue (Notifier must not block).
 //
+// # Switched off
+//
+// The store of a Cache is a pointer: nil is off, for want of one or because Disable said
+// so, which is on record. All work on a store happens within depot.use, whose context
+// ends when that store is switched off; what it has begun to make visible is heard out
+// (linger.go), and Disable returns after it. Everything else goes on: changes are
+// queued in the catalog, the share is looked at, and nothing is evicted. Switched on,
+// the queue in memory is made from the catalog (loadQueue); the share is not walked.
+// Reads and writes of what is here go by none of this: they have a file.
+//
+// # Adoption
+//
+// Directories that appeared in the share without us are on the frontier, in the
+// catalog, from before they have a record until they were looked through
+// (adoption.go). What is found has FlagAdopted: before it is sent it is compared with
+// the object under its key (conflict.go). Large files are read for that by one comparer
+// (compare.go), which holds no lock and no worker; a result counts only for the stamp
+// that it was read under. Until all was compared the clean log is neither forgotten nor
+// rewritten (proof.go).
+//
 // # What is on disk, and what a crash leaves
 //
 // A kill leaves everything that a system call wrote, in share and catalog. A power
@@ -80,6 +100,8 @@
 // catalog before it returns. After an unclean stop, New does the following before
 // anything else happens:
 //
+//   - Adopting: the frontier, then the record. A directory that was being looked through
+//     is looked through again; a file that was being compared is read again.
 //   - Creating: share first, then catalog. In between: a file without a record,
 //     adopted when its directory is next looked at. A record whose file never
 //     became durable (power cut, no fsync) is dropped.

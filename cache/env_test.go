@@ -58,7 +58,9 @@ func (e *env) open() {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	e.c, e.stop, e.done = c, stop, make(chan error, 1)
-	if e.store != nil {
+	if _, off, err := c.Disabled(); err != nil {
+		e.t.Fatal(err)
+	} else if e.store != nil && !off {
 		c.SetStore(e.store, cache.StoreInfo{Bucket: "b"})
 	}
 	go func() { e.done <- c.Run(ctx) }()

@@ -69,6 +69,8 @@ func (c *Cache) evictFile(ctx context.Context, ino Ino) error {
 // mayEvict says why a file must stay; n.mu is held.
 func (c *Cache) mayEvict(n *node, rec *catalog.Inode) error {
 	switch {
+	case c.depot.Load() == nil:
+		return fmt.Errorf("%w, and could not give its bytes back: %w", ErrOff, ErrBusy)
 	case !isRegular(rec):
 		return fmt.Errorf("not a regular file: %w", ErrBusy)
 	case n.handles > 0:
@@ -116,7 +118,7 @@ func (c *Cache) moveAside(n *node, rec *catalog.Inode, intent *catalog.Intent) e
 		return errors.Join(err, c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) }))
 	}
 	if st, err := c.share.Stat(parentPath(intent.From)); err == nil {
-		c.dirSeen.Store(rec.Links[0].Parent, st.Mtime)
+		c.changedDir(rec.Links[0].Parent, st.Mtime)
 	}
 	return nil
 }
@@ -143,7 +145,7 @@ func (c *Cache) finishEvict(ctx context.Context, n *node, intent *catalog.Intent
 			// Opened meanwhile: it is read from the depot already.
 			return errors.Join(c.share.Unlink(intent.To), c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) }))
 		}
-		if !same || n.file != nil || ctx.Err() != nil {
+		if !same || n.file != nil || ctx.Err() != nil || c.depot.Load() == nil {
 			if err := c.share.Rename(intent.To, now, share.NoReplace); err != nil {
 				return err
 			}
@@ -193,6 +195,9 @@ func (c *Cache) evictLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
+		}
+		if c.depot.Load() == nil {
+			continue // what is dropped now could not be read
 		}
 		if want := c.excess(); want > 0 {
 			if err := c.evictSome(ctx, want); err != nil && ctx.Err() == nil {

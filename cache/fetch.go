@@ -237,6 +237,17 @@ func (c *Cache) fly(ctx context.Context, n *node, f *flight, background bool) er
 	if d == nil {
 		return ErrOff
 	}
+	ctx, done := d.use(ctx)
+	defer done()
+	err = c.follow(ctx, d, n, f)
+	if errors.Is(context.Cause(ctx), ErrOff) && err != nil {
+		return ErrOff
+	}
+	return err
+}
+
+// follow is fly on one store: it goes after an object that has moved.
+func (c *Cache) follow(ctx context.Context, d *depot, n *node, f *flight) error {
 	for try := 0; ; try++ {
 		rec, err := c.record(n.ino)
 		if err != nil {

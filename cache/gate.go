@@ -51,8 +51,10 @@ func (c *Cache) mayOvertake(rec *catalog.Inode, path string) error {
 	}
 }
 
-// hurry passes a flush on to who is in the way of its file.
+// hurry passes a flush on to who is in the way of its file; one that is to be
+// compared with the depot is the next, flush or not.
 func (c *Cache) hurry(ino, first Ino) {
+	c.compares.prefer(first)
 	if _, ok := c.urgent.Load(ino); !ok {
 		return
 	}

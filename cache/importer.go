@@ -85,6 +85,8 @@ func (c *Cache) importDir(ctx context.Context, dir *catalog.Inode) error {
 		}
 		prefix = key
 	}
+	ctx, done := d.use(ctx)
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Limits.ColdTimeout)
 	defer cancel()
 	err = d.store.List(ctx, ListQuery{Prefix: prefix, Delimiter: "/"}, func(p ListPage) error {

@@ -139,7 +139,23 @@ func (c *Cache) linkInCatalog(d lockedDir, rec *catalog.Inode, name, path string
 		return c.enqueueMove(tx, r, path)
 	})
 	if err == nil {
-		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
+		c.changedDir(d.rec.Ino, dst.Mtime)
 	}
 	return out, err
+}
+
+// restamp takes the new ctime of a file that lost one of its names through us: with
+// its old stamp it would pass for one that others have changed.
+func (c *Cache) restamp(tx *catalog.Tx, r *catalog.Inode) {
+	if r.State != Clean {
+		return
+	}
+	dir, err := dirPath(tx, r.Links[0].Parent)
+	if err != nil {
+		return // the next look at the file compares its bytes
+	}
+	st, err := c.share.Stat(join(dir, r.Links[0].Name))
+	if s := st.Stamp(); err == nil && s.Ino == r.Stamp.Ino && s.Size == r.Stamp.Size && s.Mtime == r.Stamp.Mtime {
+		r.Stamp, r.Ctime = s, st.Ctime
+	}
 }

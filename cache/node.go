@@ -168,6 +168,13 @@ func (c *Cache) loadWhole(n *node, rec *catalog.Inode, path string) error {
 	return nil
 }
 
+// open says whether somebody has the file open.
+func (n *node) open() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.handles > 0
+}
+
 // touchedOutside takes in a file whose stamp moved without us: it is dirty until
 // its bytes were compared with the depot's.
 func (c *Cache) touchedOutside(rec *catalog.Inode, path string, st share.Stat) error {

@@ -229,6 +229,8 @@ const staleUpload = 7 * 24 * time.Hour
 // sweepUploads aborts old multipart uploads under our prefix that this zone does
 // not know: what a lost state directory or a lost answer left.
 func (c *Cache) sweepUploads(ctx context.Context, d *depot) {
+	ctx, done := d.use(ctx)
+	defer done()
 	infos, err := d.store.ListMultiparts(ctx, c.cfg.Prefix)
 	if err != nil {
 		c.log.Warn("list unfinished uploads", "err", err)

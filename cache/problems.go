@@ -56,6 +56,17 @@ func (l *problemList) clear(kind, path string) {
 	delete(l.m, problemKey{kind, path})
 }
 
+// clearReason forgets the problems that had one reason in common, now that it is gone.
+func (l *problemList) clearReason(reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, p := range l.m {
+		if p.Reason == reason {
+			delete(l.m, k)
+		}
+	}
+}
+
 // list returns up to n problems, the oldest first.
 func (l *problemList) list(n int) []Problem {
 	l.mu.Lock()

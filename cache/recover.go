@@ -226,12 +226,13 @@ func (c *Cache) dropOrphans() error {
 
 // recheckDirty looks, after an unclean stop, at what the catalog says is only here.
 // A file that the share does not have was never fsynced: its name goes. One that
-// has another stamp than we noted is as its last writer left it.
+// has another stamp than we noted is as its last writer left it. What was adopted,
+// a whole share perhaps, is looked at when its turn comes.
 func (c *Cache) recheckDirty() error {
 	var dirty []*catalog.Inode
 	if err := c.cat.View(func(tx *catalog.Tx) error {
 		return tx.EachQueue(func(it *catalog.QueueItem) bool {
-			if r, err := tx.Inode(it.Ino); err == nil && holdsOnlyCopy(r.State) && len(r.Links) > 0 {
+			if r, err := tx.Inode(it.Ino); err == nil && holdsOnlyCopy(r.State) && len(r.Links) > 0 && r.Flags&catalog.FlagAdopted == 0 {
 				dirty = append(dirty, r)
 			}
 			return true

@@ -76,16 +76,9 @@ func (c *Cache) remover(ctx context.Context) {
 			c.removals.Done(key, time.Time{})
 			continue
 		}
-		if err := d.admit(ctx); err != nil {
-			return
-		}
-		retry, err := c.removeKey(ctx, d, key)
-		d.left()
+		retry := c.removeOn(ctx, d, key)
 		if ctx.Err() != nil {
 			return
-		}
-		if err != nil {
-			retry = c.removalFailed(key, err)
 		}
 		c.removals.Done(key, retry)
 		if retry.IsZero() {

@@ -114,7 +114,7 @@ func (c *Cache) forgetName(d lockedDir, ino Ino, name, path string, open bool, i
 		return nil
 	})
 	if err == nil && here {
-		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
+		c.changedDir(d.rec.Ino, dst.Mtime)
 	}
 	return err
 }
@@ -144,6 +144,7 @@ func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string,
 	rec.Ctime = c.nanos()
 	if len(rec.Links) > 0 {
 		rec.Nlink = uint32(len(rec.Links))
+		c.restamp(tx, rec)
 		if err := tx.PutQueue(&catalog.QueueItem{Ino: ino, NotBefore: rec.Ctime, Since: rec.Ctime}); err != nil {
 			return err
 		}
@@ -368,7 +369,7 @@ func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, in
 		return err
 	}
 	if here {
-		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
+		c.changedDir(d.rec.Ino, dst.Mtime)
 	}
 	c.dirSeen.Delete(rec.Ino)
 	c.kickRemovals(rec, path)

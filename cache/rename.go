@@ -322,10 +322,10 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 		return err
 	}
 	if fromSt != nil {
-		c.dirSeen.Store(m.from.rec.Ino, fromSt.Mtime)
+		c.changedDir(m.from.rec.Ino, fromSt.Mtime)
 	}
 	if toSt != nil {
-		c.dirSeen.Store(m.to.rec.Ino, toSt.Mtime)
+		c.changedDir(m.to.rec.Ino, toSt.Mtime)
 	}
 	if n := c.peek(m.src.Ino); n != nil {
 		// The next fsync must make the new name durable.

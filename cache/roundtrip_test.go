@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"depotfs/cache/storetest"
 )
 
 func TestWriteFlushEvictRead(t *testing.T) {
@@ -162,5 +164,29 @@ func TestExchangeOfRemoteFiles(t *testing.T) {
 		}
 		e.mustRead("d/f", one)
 		e.mustRead("e/g", two)
+	}
+}
+
+// A clean file that loses one of its names is still clean: nobody changed its bytes.
+func TestUnlinkOfOneNameLeavesAFileClean(t *testing.T) {
+	e := newEnv(t)
+	data := pattern(1, 10_000)
+	a := e.write("f", data)
+	parent, _ := e.parent("f")
+	if _, err := e.c.Link(context.Background(), a, parent, "g"); err != nil {
+		t.Fatal(err)
+	}
+	e.flush()
+	e.unlink("f")
+	e.flush()
+	puts := e.store.Calls(storetest.Put)
+	e.mustRead("g", data)
+	if got := e.state1("g"); got != "clean" {
+		t.Errorf("the file is %s", got)
+	}
+	e.flush()
+	e.wantObject("p/g", data)
+	if n := e.store.Calls(storetest.Put) - puts; n != 0 {
+		t.Errorf("%d objects were put", n)
 	}
 }

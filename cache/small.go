@@ -43,6 +43,11 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 		return err
 	}
 	defer unlock()
+	if rec.Flags&catalog.FlagAdopted != 0 && !ownsKey(rec, key) {
+		if there, err := c.smallThere(ctx, d, rec, key); there || err != nil {
+			return err
+		}
+	}
 	opts, err := c.guard(ctx, d, key, rec)
 	if err != nil {
 		return err
@@ -88,6 +93,7 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 			now := c.nanos()
 			return tx.PutRemoval(&catalog.Removal{Key: key, ETag: info.ETag, Path: path, Since: now, NotBefore: now})
 		}
+		r.Flags &^= catalog.FlagAdopted
 		if isDir(rec) {
 			r.Flags &^= catalog.FlagAttrDirty
 		}
@@ -104,6 +110,46 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 		c.removals.Add(key, c.now())
 	}
 	return err
+}
+
+// smallThere compares a directory or symlink that was found in the share with what
+// the depot has under its key, and takes that over where it is the same.
+func (c *Cache) smallThere(ctx context.Context, d *depot, rec *catalog.Inode, key string) (bool, error) {
+	info, err := d.store.Head(ctx, key)
+	d.report(err)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case info.Size != int64(len(rec.Target)) || !metaSays(info, rec):
+		return false, nil
+	}
+	same := isDir(rec)
+	if !same {
+		info.Key = key
+		if same, err = c.sameAsObject(ctx, d, info, crcOf([]byte(rec.Target))); err != nil || !same {
+			return false, err
+		}
+	}
+	taken := false
+	_, err = c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		switch owner, err := tx.KeyOwner(key); {
+		case err == nil && owner != r.Ino, len(r.Links) == 0:
+			return nil
+		case err != nil && !errors.Is(err, catalog.ErrNotFound):
+			return err
+		}
+		taken = true
+		if sameAttrs(r, rec) && len(r.Links) == 1 {
+			r.Flags &^= catalog.FlagAttrDirty | catalog.FlagAdopted
+		}
+		return c.claim(tx, r, catalog.Object{Key: key, ETag: info.ETag, VersionID: info.VersionID, Gen: r.Gen})
+	})
+	if errors.Is(err, ErrStale) {
+		return true, nil
+	}
+	return taken, err
 }
 
 // putCompanion records a path that is too long for metadata as an object's body.

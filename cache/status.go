@@ -25,7 +25,7 @@ const statusProblems = 100
 func (c *Cache) Status(ctx context.Context) (Status, error) {
 	t := c.cat.Totals()
 	s := Status{Zone: c.zoneName(), CacheDir: c.cfg.CacheDir, StateDir: c.cfg.StateDir, Deploy: c.cfg.Deploy, Since: c.since,
-		Store: c.storeStatus(),
+		Store: c.storeStatus(), Adoption: c.adoptionStatus(),
 		Cache: CacheStatus{Files: t.Files, Dirs: t.Dirs,
 			Resident: t.ByState[Clean] + t.ByState[Dirty], Partial: t.ByState[Partial] + t.ByState[PartialDirty], Remote: t.ByState[Remote],
 			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{}},
@@ -65,7 +65,11 @@ func (c *Cache) Status(ctx context.Context) (Status, error) {
 func (c *Cache) storeStatus() StoreStatus {
 	d := c.depot.Load()
 	if d == nil {
-		return StoreStatus{State: "off", Listing: "waiting", StoreUsage: StoreUsage{Requests: map[string]int64{}}}
+		s := StoreStatus{State: "off", Listing: "waiting", StoreUsage: StoreUsage{Requests: map[string]int64{}}}
+		if since, yes, err := c.Disabled(); yes || err != nil {
+			s.Reason = "disabled by `depotfs disable` at " + since.Format(time.RFC3339)
+		}
+		return s
 	}
 	d.mu.Lock()
 	s := StoreStatus{State: d.state, Bucket: d.info.Bucket, Endpoint: d.info.Endpoint, Prefix: c.cfg.Prefix, DepotID: d.id, Capabilities: d.caps}
@@ -257,6 +261,10 @@ func (c *Cache) why(rec *catalog.Inode, f *FileStatus, upload bool, it *catalog.
 		return "the depot has it; somebody has it open for writing, so it is looked at again"
 	case it == nil && (f.State == "clean" || f.Type == "dir" || f.Type == "symlink"):
 		return "the depot has it"
+	case d == nil && f.State == "remote":
+		return "the store is off: only the depot has its bytes, and reading it fails until the store is switched on"
+	case d == nil && f.State == "partial":
+		return "the store is off: reading what is not here fails until it is switched on"
 	case f.State == "remote":
 		return "only the depot has its bytes; they are fetched when they are read"
 	case f.State == "partial":
@@ -273,6 +281,8 @@ func (c *Cache) why(rec *catalog.Inode, f *FileStatus, upload bool, it *catalog.
 		return "the store does not answer: it waits"
 	case it != nil && rec.State == Clean:
 		return "its object is to be moved or its attributes to be updated"
+	case c.compares.has(rec.Ino):
+		return "found in the share: it is compared with the depot's object of the same size, or waits for that"
 	case holdsOnlyCopy(rec.State):
 		left := time.Unix(0, rec.FinishedAt).Add(c.settleFor(rec, c.rules.Of(f.Path))).Sub(c.now())
 		if left > 0 {

@@ -235,7 +235,10 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 	if err != nil {
 		return nil, err
 	}
-	return c.arrived(s, rec, "uploaded")
+	if rec, err = c.arrived(s, rec, "uploaded"); err == nil && s.rec.Flags&catalog.FlagAdopted != 0 {
+		c.adoption.count(func(r *adoptionRecord) { r.Uploaded++ })
+	}
+	return rec, err
 }
 
 // arrived ends an upload whose object is on record as the version of s.

@@ -120,6 +120,12 @@ func (c *Cache) kick(ino Ino) {
 }
 
 func (c *Cache) schedule(it *catalog.QueueItem, rec *catalog.Inode) {
+	if _, urgent := c.urgent.Load(rec.Ino); c.compares.has(rec.Ino) {
+		if urgent {
+			c.compares.prefer(rec.Ino)
+		}
+		return // the comparer has the workers look at it
+	}
 	if c.work.Len() >= maxQueued {
 		c.overflow.Store(true)
 		return
@@ -144,6 +150,9 @@ func (c *Cache) loadQueue() {
 	var all []waiting
 	err := c.cat.View(func(tx *catalog.Tx) error {
 		err := tx.EachQueue(func(it *catalog.QueueItem) bool {
+			if c.compares.has(it.Ino) {
+				return true
+			}
 			rec, err := tx.Inode(it.Ino)
 			if err == nil {
 				all = append(all, waiting{it, rec})
@@ -176,11 +185,7 @@ func (c *Cache) workLoop(ctx context.Context) error {
 			c.work.Done(ino, time.Time{}) // loadQueue finds it again
 			continue
 		}
-		if err := d.admit(ctx); err != nil {
-			return err
-		}
-		retry := c.attend(ctx, d, ino)
-		d.left()
+		retry := c.workOn(ctx, d, ino)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -226,6 +231,10 @@ func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 			c.problems.clear(kind, path)
 		}
 		return time.Time{}
+	case errors.Is(err, errComparing): // who is behind it in its directory waits only so long
+		c.failing.LoadOrStore(ino, c.now())
+		c.changed.wake()
+		return time.Time{}
 	case errors.Is(err, errParked):
 		if first, ok := c.order.waitsFor(ino); ok {
 			c.log.Debug("waits for another file", "path", path, "inode", ino, "for", first)
@@ -236,7 +245,7 @@ func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 		c.changed.wake()
 		return later.at
 	case ctx.Err() != nil:
-		return time.Time{}
+		return c.now()
 	}
 	return c.failed(it, path, err)
 }

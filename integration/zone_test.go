@@ -291,6 +291,7 @@ type status struct {
 	Passthrough bool `json:"passthrough"`
 	Store       struct {
 		State    string           `json:"state"`
+		Reason   string           `json:"reason"`
 		Error    string           `json:"error"`
 		Listing  string           `json:"listing"`
 		Sent     int64            `json:"bytes_sent"`
@@ -308,6 +309,17 @@ type status struct {
 			Done int64  `json:"done_bytes"`
 		} `json:"uploading"`
 	} `json:"pending"`
+	Adoption struct {
+		State     string `json:"state"`
+		DirsDone  int64  `json:"dirs_done"`
+		DirsLeft  int64  `json:"dirs_left"`
+		Files     int64  `json:"files"`
+		Compared  int64  `json:"compared"`
+		Same      int64  `json:"same"`
+		Uploaded  int64  `json:"uploaded"`
+		Conflicts int64  `json:"conflicts"`
+		Comparing int64  `json:"comparing"`
+	} `json:"adoption"`
 	Cache struct {
 		Files      int64 `json:"files"`
 		Resident   int64 `json:"resident_files"`

@@ -66,6 +66,8 @@ func (s *system) app() *cli.App {
 			s.evictCommand(),
 			s.pinCommand("pin", "keep local bytes of files, whatever the cache size", true),
 			s.pinCommand("unpin", "let files be evicted again", false),
+			s.enableCommand(),
+			s.disableCommand(),
 			s.configCommand(),
 			s.versionCommand(),
 		},

@@ -105,7 +105,7 @@ func TestEveryOptionIsReadFromEverywhere(t *testing.T) {
 				want := text
 				if o.isSecret() {
 					want = masked
-				} else if o.name == "upload-limit" || o.name == "download-limit" {
+				} else if strings.HasSuffix(o.name, "-limit") {
 					want += "/s"
 				} else if o.name == "endpoint" {
 					want = "https://word"

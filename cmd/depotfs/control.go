@@ -37,6 +37,7 @@ type control struct {
 	describe func(*cache.Status) // adds what only the wiring knows
 	settings func() []setting
 	unmount  func(context.Context) error // starts the end of the daemon; errMountBusy: nothing happened
+	store    *storeSwitch
 	log      *slog.Logger
 }
 
@@ -110,6 +111,8 @@ func (c *control) routes() http.Handler {
 	mux.HandleFunc("POST /v1/pin", c.streamed(func(ctx context.Context, req pathsRequest, out *stream) error {
 		return notDone(out)(c.heart.Pin(ctx, req.Paths, req.On))
 	}))
+	mux.HandleFunc("POST /v1/enable", c.streamed(c.store.enable))
+	mux.HandleFunc("POST /v1/disable", c.streamed(c.store.disable))
 	mux.HandleFunc("POST /v1/umount", c.umount)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -74,6 +74,7 @@ func startDaemon(t *testing.T, h heart, stateDir string) *daemon {
 		describe: func(st *cache.Status) { st.Mountpoint = mountpoint },
 		settings: func() []setting { return []setting{{Key: "zone", Value: "a", Text: "a", Source: "default"}} },
 		unmount:  func(context.Context) error { return errMountBusy },
+		store:    &storeSwitch{},
 		log:      slog.New(slog.DiscardHandler),
 	}
 	ctx, cancel := context.WithCancel(t.Context())

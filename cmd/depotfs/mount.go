@@ -30,7 +30,7 @@ type mount struct {
 	log     *slog.Logger
 	logFile *logFile // nil: standard error
 	locks   []*os.File
-	store   cache.Store // nil: off
+	store   cache.Store // at the start; nil: off
 	socket  net.Listener
 	heart   *cache.Cache
 	kernel  *fs.Server
@@ -84,14 +84,7 @@ func (m *mount) open(ctx context.Context) error {
 	if err := m.clearRemains(mounts); err != nil {
 		return err
 	}
-	last := readMountRecord(m.places.stateDir)
-	if err := m.openStore(ctx, last); err != nil {
-		return err
-	}
-	if err := m.openKernel(); err != nil {
-		return err
-	}
-	if err := m.openHeart(); err != nil {
+	if err := m.openParts(ctx); err != nil {
 		return err
 	}
 	listener, err := listenControl(m.places.stateDir)
@@ -108,6 +101,40 @@ func (m *mount) open(ctx context.Context) error {
 	}
 	syscall.Umask(0) // from here on modes are what the users of the mount ask for
 	return m.kernel.Mount(ctx, fs.FromCache(m.heart))
+}
+
+// openParts opens store, door and heart. A first mount asks the store before it
+// leaves anything in share and state directory; later ones ask the heart first
+// whether the store is to be on.
+func (m *mount) openParts(ctx context.Context) error {
+	last := readMountRecord(m.places.stateDir)
+	first := last.Format == 0
+	if first {
+		if err := m.openStore(ctx, last); err != nil {
+			return err
+		}
+	}
+	if err := m.openKernel(); err != nil {
+		return err
+	}
+	if err := m.openHeart(); err != nil {
+		return err
+	}
+	if !first {
+		if err := m.openStore(ctx, last); err != nil {
+			return err
+		}
+	}
+	if m.store == nil {
+		return nil
+	}
+	// A state directory whose record of the last mount was lost still knows.
+	if _, off, err := m.heart.Disabled(); err != nil || off {
+		m.store = nil
+		return err
+	}
+	m.heart.SetStore(m.store, cache.StoreInfo{Bucket: m.cfg.Bucket, Endpoint: m.cfg.Endpoint})
+	return nil
 }
 
 func (m *mount) openLog() error {
@@ -154,7 +181,8 @@ func (m *mount) serve(ctx context.Context) error {
 		}
 		return nil
 	})
-	api := &control{heart: m.heart, describe: m.describe, settings: m.cfg.settings, unmount: m.unmount, log: m.log}
+	api := &control{heart: m.heart, describe: m.describe, settings: m.cfg.settings, unmount: m.unmount, log: m.log,
+		store: &storeSwitch{heart: m.heart, cfg: m.cfg, open: m.openStores}}
 	parts.Go(func() error { return api.serve(inner, m.socket) })
 
 	outer, letGo := context.WithCancel(ctx)
@@ -182,11 +210,8 @@ func (m *mount) announce() {
 		m.log.Warn("the next mount will take itself for the first", "err", err)
 	}
 	store := "the store is off"
-	if m.cfg.Bucket != "" {
-		store = "bucket " + m.cfg.Bucket
-		if m.cfg.Endpoint != "" {
-			store += " at " + m.cfg.Endpoint
-		}
+	if m.store != nil {
+		store = storeText(m.cfg)
 	}
 	m.log.Info("mounted", "path", m.places.mountpoint, "share", m.places.cacheDir, "zone", m.cfg.Zone, "store", store,
 		"passthrough", m.kernel.Passthrough(), "version", buildVersion(), "pid", os.Getpid())
@@ -276,6 +301,12 @@ func (m *mount) describe(st *cache.Status) {
 	st.CacheDir = m.places.cacheDir
 	st.StateDir = m.places.stateDir
 	st.Passthrough = m.kernel.Passthrough()
+	if st.Store.State == "off" {
+		st.Store.Bucket, st.Store.Endpoint, st.Store.Prefix = m.cfg.Bucket, m.cfg.Endpoint, m.cfg.Prefix
+		if m.cfg.Bucket == "" {
+			st.Store.Reason = "no bucket is configured"
+		}
+	}
 	if st.Problems == nil {
 		st.Problems = []cache.Problem{}
 	}

@@ -32,6 +32,7 @@ type Config struct {
 	UploadFiles, UploadParts, Fetches int
 	PartSize                          int64
 	UploadLimit, DownloadLimit        int64 // bytes per second; 0 = none
+	CompareLimit                      int64 // the same, of what is read of the share to compare it
 	ColdTimeout, MaxDirtyAge          time.Duration
 	ScanInterval, ScanFull            time.Duration
 	ShareDeletes                      string         // restore, delete; "": by Deploy
@@ -139,6 +140,8 @@ var options = []option{
 		at: func(c *Config) value { return sizeValue{p: &c.UploadLimit, rate: true} }},
 	{name: "download-limit", group: groupTransfer, usage: "receive at most `RATE`; 0 = no limit", fixed: "0",
 		at: func(c *Config) value { return sizeValue{p: &c.DownloadLimit, rate: true} }},
+	{name: "compare-limit", group: groupTransfer, usage: "read at most `RATE` of the share to compare files that were in it before with the bucket; 0 = no limit", fixed: "100MiB/s",
+		at: func(c *Config) value { return sizeValue{p: &c.CompareLimit, rate: true} }},
 	{name: "cold-timeout", group: groupTransfer, usage: "a read of what is not here tries the store for `D`, then fails", fixed: "20s",
 		at: func(c *Config) value { return durationValue{&c.ColdTimeout, time.Millisecond} }},
 	{name: "max-dirty-age", group: groupTransfer, usage: "a file that is open and written to without a pause is shown as busy after `D`", fixed: "1h",

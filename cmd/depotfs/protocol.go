@@ -8,7 +8,7 @@ type pathsRequest struct {
 	Paths          []string `json:"paths"`
 	TimeoutSeconds float64  `json:"timeout_seconds,omitempty"` // flush: 0 = none
 	State          string   `json:"state,omitempty"`           // ls
-	On             bool     `json:"on,omitempty"`              // pin
+	On             bool     `json:"on,omitempty"`              // pin; disable: --yes
 }
 
 // event is one line of a streamed answer. Exactly one field is set; the last
@@ -17,6 +17,7 @@ type event struct {
 	Progress *progress         `json:"progress,omitempty"`
 	File     *cache.FileStatus `json:"file,omitempty"`
 	NotDone  *cache.NotDone    `json:"not_done,omitempty"`
+	Said     string            `json:"said,omitempty"` // for the person who asked
 	Done     bool              `json:"done,omitempty"`
 	Error    string            `json:"error,omitempty"`
 }

@@ -116,6 +116,9 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 	t := table{indent: "  "}
 	t.add("share", printable(st.CacheDir))
 	t.add("store", storeLine(st.Store))
+	if st.Store.Reason != "" {
+		t.add("", printable(st.Store.Reason))
+	}
 	if st.Store.Error != "" {
 		t.add("", printable(st.Store.Error))
 	}
@@ -123,6 +126,12 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 		t.add("", trafficLine(st.Store.StoreUsage))
 	}
 	t.add("pending", pendingLine(st.Pending))
+	if line := adoptionLine(st.Adoption); line != "" {
+		t.add("adoption", line)
+		if line = comparedLine(st.Adoption); line != "" {
+			t.add("", line)
+		}
+	}
 	known, where := cacheLines(st.Cache)
 	t.add("cache", known)
 	t.add("", where)
@@ -141,7 +150,7 @@ func storeLine(st cache.StoreStatus) string {
 		state = strings.ToUpper(st.State)
 	}
 	line := state
-	if st.Bucket != "" {
+	if st.Bucket != "" && st.State != "off" {
 		at := st.Endpoint
 		if at == "" {
 			at = "Amazon S3"
@@ -189,6 +198,33 @@ func pendingLine(p cache.PendingStatus) string {
 	}
 	if p.OldestSeconds > 0 {
 		parts = append(parts, "oldest waits for "+agoText(time.Duration(p.OldestSeconds*float64(time.Second))))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// adoptionLine says how far a share that had files before is known, "" where that is
+// over and nothing of it waits.
+func adoptionLine(a cache.AdoptionStatus) string {
+	if a.State != "running" && a.Comparing == 0 {
+		return ""
+	}
+	line := count(a.Files, "file", "files") + " found (" + bytesText(a.Bytes) + ") in " + count(a.DirsDone, "directory", "directories")
+	if a.State != "running" {
+		return line
+	}
+	return "running: " + line + ", " + humanize.Comma(a.DirsLeft) + " left"
+}
+
+// comparedLine says how what was found compares with the depot.
+func comparedLine(a cache.AdoptionStatus) string {
+	var parts []string
+	for _, part := range []struct {
+		n    int64
+		what string
+	}{{a.Same, "in the depot already"}, {a.Uploaded, "uploaded"}, {a.Conflicts, "in conflict"}, {a.Comparing, "to be read and compared"}} {
+		if part.n > 0 {
+			parts = append(parts, humanize.Comma(part.n)+" "+part.what)
+		}
 	}
 	return strings.Join(parts, ", ")
 }

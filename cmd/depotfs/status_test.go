@@ -16,21 +16,24 @@ func TestStatusPicture(t *testing.T) {
 			State: "unavailable", Error: "connection refused", Bucket: "depot", Prefix: "cs/", Endpoint: "http://store:9000",
 			StoreUsage: cache.StoreUsage{BytesSent: 3 << 20, Requests: map[string]int64{"get": 1000, "put": 1}, Retries: 1},
 		},
-		Pending: cache.PendingStatus{Files: 1, Bytes: 1 << 30, Removals: 2, OldestSeconds: 75, Uploading: []cache.Transfer{{Path: "a.qcow2", Done: 1 << 29, Total: 1 << 30}}},
-		Cache:   cache.CacheStatus{Files: 1200, Dirs: 1, Resident: 1100, Remote: 100, Bytes: 5 << 30},
+		Pending:  cache.PendingStatus{Files: 1, Bytes: 1 << 30, Removals: 2, OldestSeconds: 75, Uploading: []cache.Transfer{{Path: "a.qcow2", Done: 1 << 29, Total: 1 << 30}}},
+		Adoption: cache.AdoptionStatus{State: "running", DirsDone: 1234, DirsLeft: 56, Files: 10_000, Bytes: 3 << 30, Same: 70, Conflicts: 1, Comparing: 8},
+		Cache:    cache.CacheStatus{Files: 1200, Dirs: 1, Resident: 1100, Remote: 100, Bytes: 5 << 30},
 		Problems: []cache.Problem{
 			{Path: "b\nc", Kind: "upload", Reason: "connection refused", Since: now.Add(-90 * time.Second), Attempts: 3},
 		},
 	}
 	want := `depotfs  zone ber1 on /mnt/secondary  (gateway, kernel passthrough, up 3 h)
 
-  share    /export
-  store    UNAVAILABLE: depot/cs/ at http://store:9000
-           connection refused
-           sent 3.0 MiB, received 0 B, 1,001 requests, 1 retry
-  pending  1 file to upload, 1.0 GiB, 2 removals, oldest waits for 1 min 15 s
-  cache    1,200 files in 1 directory
-           1,100 here (5.0 GiB), 100 in the depot only
+  share     /export
+  store     UNAVAILABLE: depot/cs/ at http://store:9000
+            connection refused
+            sent 3.0 MiB, received 0 B, 1,001 requests, 1 retry
+  pending   1 file to upload, 1.0 GiB, 2 removals, oldest waits for 1 min 15 s
+  adoption  running: 10,000 files found (3.0 GiB) in 1,234 directories, 56 left
+            70 in the depot already, 1 in conflict, 8 to be read and compared
+  cache     1,200 files in 1 directory
+            1,100 here (5.0 GiB), 100 in the depot only
 
   uploading
     ██████████░░░░░░░░░░  50 %  1.0 GiB  a.qcow2

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"depotfs/cache"
 	"depotfs/fs"
@@ -9,32 +10,39 @@ import (
 )
 
 // openStore connects to the store, where a bucket is named, and asks it whether
-// it is the right one.
+// it is the right one. A store that was switched off is left alone.
 func (m *mount) openStore(ctx context.Context, last mountRecord) error {
 	if m.cfg.Bucket == "" {
 		return nil
 	}
-	store, err := s3store.New(m.s3Config())
+	if m.heart != nil {
+		since, off, err := m.heart.Disabled()
+		if err != nil {
+			return err
+		}
+		if off {
+			warning := "the store stays off: it was disabled at " + since.Local().Format(time.DateTime) + "; depotfs enable switches it on"
+			m.log.Warn(warning)
+			m.tell(report{Warning: warning})
+			return nil
+		}
+	}
+	store, asker, err := m.openStores()
 	if err != nil {
-		return usagef("%v", err)
+		return err
+	}
+	if !m.cfg.NoStoreCheck {
+		warning, err := checkStore(ctx, asker, m.cfg, last)
+		if warning != "" {
+			m.log.Warn(warning)
+			m.tell(report{Warning: warning})
+		}
+		if err != nil {
+			return err
+		}
 	}
 	m.store = store
-	if m.cfg.NoStoreCheck {
-		return nil
-	}
-	// The question must not be drawn out by the retries that are right for work.
-	impatient := m.s3Config()
-	impatient.MaxErrorRetry = noRetry
-	asker, err := s3store.New(impatient)
-	if err != nil {
-		return usagef("%v", err)
-	}
-	warning, err := checkStore(ctx, asker, m.cfg, last)
-	if warning != "" {
-		m.log.Warn(warning)
-		m.tell(report{Warning: warning})
-	}
-	return err
+	return nil
 }
 
 // noRetry is s3store's word for it; its 0 is the default.
@@ -84,6 +92,7 @@ func (m *mount) openHeart() error {
 			UploadParts: m.cfg.UploadParts,
 			Fetches:     m.cfg.Fetches,
 			PartSize:    m.cfg.PartSize,
+			CompareRate: compareRate(m.cfg.CompareLimit),
 			ColdTimeout: m.cfg.ColdTimeout,
 			MaxDirtyAge: m.cfg.MaxDirtyAge,
 		},
@@ -95,10 +104,15 @@ func (m *mount) openHeart() error {
 	}
 	m.heart = heart
 	m.closers = append(m.closers, heart)
-	if m.store != nil {
-		heart.SetStore(m.store, cache.StoreInfo{Bucket: m.cfg.Bucket, Endpoint: m.cfg.Endpoint})
-	}
 	return nil
+}
+
+// compareRate says "no limit" in the heart's way, whose 0 is the default.
+func compareRate(limit int64) int64 {
+	if limit == 0 {
+		return -1
+	}
+	return limit
 }
 
 // shareDeletes leaves "auto" to the heart, which goes by how the mount is used.
