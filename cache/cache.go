@@ -47,10 +47,12 @@ type Cache struct {
 	urgent   sync.Map             // Ino -> struct{}: flush asked, do not wait for quiet
 	problems problemList
 	uploads  transferList
-	changed  broadcast // something left the queue or failed: waiters look again
-	order    orders
-	failing  sync.Map    // Ino -> time.Time: since when its uploads fail
-	overflow atomic.Bool // the queue in memory is full; the catalog has more
+
+	pendingSum pendingSum
+	changed    broadcast // something left the queue or failed: waiters look again
+	order      orders
+	failing    sync.Map    // Ino -> time.Time: since when its uploads fail
+	overflow   atomic.Bool // the queue in memory is full; the catalog has more
 
 	scans    scans
 	adoption adoption

@@ -10,6 +10,7 @@ import (
 	iofs "io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -89,8 +90,40 @@ func (c *Cache) storeStatus() StoreStatus {
 	return s
 }
 
-// pending sums up what the depot does not have yet.
+// pendingSum is the last sum over the queue. Adding up a million files takes seconds,
+// and people and programs ask every second or two.
+type pendingSum struct {
+	mu   sync.Mutex // guards below; held while the queue is added up
+	sum  PendingStatus
+	at   time.Time     // when that was done
+	took time.Duration // and for how long
+}
+
+const (
+	// slowSum is from when on a sum is used again. Below it, status is exact.
+	slowSum = 200 * time.Millisecond
+	// sumShare: adding up takes at most one part in so many of the time.
+	sumShare = 10
+)
+
+// pending says what the depot does not have yet.
 func (c *Cache) pending() (PendingStatus, error) {
+	s := &c.pendingSum
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	start := time.Now()
+	if s.took > slowSum && start.Sub(s.at) < sumShare*s.took {
+		return s.sum, nil
+	}
+	sum, err := c.sumPending()
+	if err == nil {
+		s.sum, s.at, s.took = sum, time.Now(), time.Since(start)
+	}
+	return sum, err
+}
+
+// sumPending adds up the queue.
+func (c *Cache) sumPending() (PendingStatus, error) {
 	p := PendingStatus{Uploading: c.uploads.list()}
 	oldest := int64(0)
 	var dirty []*catalog.Inode
