@@ -39,8 +39,9 @@ type Cache struct {
 	mu    sync.Mutex    // guards nodes and the refs of every node
 	nodes map[Ino]*node // what is open or being worked on
 
-	dirSeen sync.Map // Ino -> int64: share mtime of the directory when we last agreed with it
-	used    sync.Map // Ino -> int64 ns: last use, written to the catalog now and then
+	dirSeen  sync.Map // Ino -> int64: share mtime of the directory when we last agreed with it
+	evicting sync.Map // Ino -> struct{}: moved aside, not at its plain path
+	used     sync.Map // Ino -> int64 ns: last use, written to the catalog now and then
 
 	work     *queue.Queue[Ino]    // inodes whose depot side may be behind
 	removals *queue.Queue[string] // keys to delete

@@ -232,7 +232,6 @@ func (c *Cache) addName(d lockedDir, rec *catalog.Inode, path string, st share.S
 	if err != nil {
 		return fmt.Errorf("record %q: %w", path, err)
 	}
-	c.dirSeen.Store(d.rec.Ino, dst.Mtime)
 	return nil
 }
 

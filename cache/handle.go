@@ -27,8 +27,30 @@ type Handle struct {
 }
 
 // Open opens a regular file. Of flags, the access mode and O_TRUNC count. A file
-// that was clean is durably dirty before a writing Open returns.
+// that was clean is durably dirty before a writing Open returns. ErrStale says that
+// others gave the name to another file: who looks it up again finds that one.
 func (c *Cache) Open(ctx context.Context, ino Ino, flags int) (*Handle, error) {
+	for try := 0; ; try++ {
+		h, err := c.open1(ctx, ino, flags)
+		if !errors.Is(err, errOutside) {
+			return h, err
+		}
+		if try == maxLooks {
+			return nil, fmt.Errorf("open inode %d: others keep changing it in the share: %w", ino, ErrBusy)
+		}
+		if err := c.lookAtInode(ino); err != nil {
+			return nil, err
+		}
+		if rec, err := c.record(ino); err != nil || len(rec.Links) == 0 {
+			return nil, fmt.Errorf("open inode %d: replaced in the share: %w", ino, ErrStale)
+		}
+	}
+}
+
+// maxLooks is how often an open looks at what others did before it gives up.
+const maxLooks = 5
+
+func (c *Cache) open1(ctx context.Context, ino Ino, flags int) (*Handle, error) {
 	write := flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0
 	n := c.acquire(ino)
 	err := c.withName(ino, false, func(rec *catalog.Inode, path string) error {
@@ -344,6 +366,11 @@ func (c *Cache) endWrite(n *node) error {
 // stampGrain is how coarse a share's clock may be: NFS servers and old file
 // systems keep whole seconds, FAT two. A stamp younger than that proves nothing.
 const stampGrain = 2e9
+
+// sameContent compares stamps but for ctime, which a rename moves.
+func sameContent(a, b catalog.Stamp) bool {
+	return a.Ino == b.Ino && a.Size == b.Size && a.Mtime == b.Mtime
+}
 
 // settled says whether an unchanged stamp at a later time proves that nothing was
 // written since at.

@@ -138,8 +138,5 @@ func (c *Cache) linkInCatalog(d lockedDir, rec *catalog.Inode, name, path string
 		}
 		return c.enqueueMove(tx, r, path)
 	})
-	if err == nil {
-		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
-	}
 	return out, err
 }

@@ -125,19 +125,26 @@ func (c *Cache) settleNodes() error {
 // whose mutex is held.
 func (c *Cache) load(n *node, rec *catalog.Inode, path string) error {
 	if n.file != nil {
-		return nil
+		return c.stillThere(n, rec, path)
 	}
 	if !isRegular(rec) {
 		return fmt.Errorf("open %q: %w", path, syscall.EINVAL)
 	}
 	if resident(rec.State) {
 		err := c.loadWhole(n, rec, path)
-		if !errors.Is(err, iofs.ErrNotExist) {
+		switch _, aside := c.evicting.Load(rec.Ino); {
+		case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENXIO):
+			return errOutside // something else has the name
+		case !errors.Is(notThere(err), iofs.ErrNotExist):
 			return err
+		case !aside && c.followsDelete(path):
+			return c.isMissing(rec, path)
 		}
 		if rec, err = c.vanished(rec, path); err != nil {
 			return err
 		}
+	} else if st, err := c.share.StatSync(path); err == nil && st.IsRegular() {
+		return errOutside // others made a file of that name
 	}
 	return c.loadPartial(n, rec, path)
 }
@@ -157,7 +164,11 @@ func (c *Cache) loadWhole(n *node, rec *catalog.Inode, path string) error {
 		f.Close()
 		return err
 	}
-	if rec.State == Clean && st.Stamp() != rec.Stamp || rec.Stamp.Ino != 0 && st.Ino != rec.Stamp.Ino {
+	if otherFile(rec, st) {
+		f.Close()
+		return errOutside
+	}
+	if rec.State == Clean && st.Stamp() != rec.Stamp {
 		if err := c.touchedOutside(rec, path, st); err != nil {
 			f.Close()
 			return err
@@ -179,8 +190,16 @@ func (c *Cache) touchedOutside(rec *catalog.Inode, path string, st share.Stat) e
 		if err := step(r, evWrite); err != nil {
 			return err
 		}
+		now := c.nanos()
+		if r.DirtySince == 0 {
+			r.DirtySince = now
+		}
 		r.Gen, r.Stamp = gen, st.Stamp()
+		r.FinishedAt = max(r.FinishedAt, min(now, max(st.Mtime, st.Ctime)))
 		r.Flags |= catalog.FlagAdopted
+		if r.Mode != st.Mode || r.UID != st.UID || r.GID != st.GID || r.Mtime != st.Mtime {
+			r.Flags |= catalog.FlagAttrDirty // the depot is to know, whatever became of the bytes
+		}
 		setAttrs(r, st)
 		return c.enqueue(tx, r, path)
 	})

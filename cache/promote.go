@@ -104,7 +104,7 @@ func (c *Cache) promote(n *node) error {
 	}
 	p.promoting.Lock()
 	defer p.promoting.Unlock()
-	for {
+	for try := 0; ; try++ {
 		p.mu.Lock()
 		whole := p.wholeLocked()
 		p.mu.Unlock()
@@ -135,6 +135,13 @@ func (c *Cache) promote(n *node) error {
 		switch {
 		case errors.Is(err, errMoved):
 			continue
+		case errors.Is(err, errOutside) && try < maxLooks:
+			if err := c.lookAtInode(n.ino); err != nil {
+				return err
+			}
+			continue
+		case errors.Is(err, errOutside):
+			return fmt.Errorf("complete %q: something else is in its place: %w", c.pathText(rec), ErrBusy)
 		case errors.Is(err, iofs.ErrNotExist): // unlinked while open: whole without a name
 			return c.wholeOrphan(n)
 		}
@@ -197,7 +204,7 @@ func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint
 	if err != nil {
 		_ = c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) })
 		if errors.Is(err, iofs.ErrExist) {
-			return fmt.Errorf("complete %q: somebody put another file there: %w", path, ErrBusy)
+			return errOutside // others made a file of that name
 		}
 		return fmt.Errorf("complete %q: %w", path, err)
 	}

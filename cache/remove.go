@@ -113,9 +113,6 @@ func (c *Cache) forgetName(d lockedDir, ino Ino, name, path string, open bool, i
 		}
 		return nil
 	})
-	if err == nil && here {
-		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
-	}
 	return err
 }
 
@@ -239,6 +236,9 @@ func (c *Cache) reapOrphan(n *node) {
 		}
 		if gone = r.Flags&catalog.FlagOrphan != 0 && len(r.Links) == 0; !gone {
 			return nil // linked again (linkat with AT_EMPTY_PATH)
+		}
+		if err := c.bequeath(tx, r); err != nil {
+			return err
 		}
 		if err := c.disown(tx, r, ""); err != nil {
 			return err
@@ -366,9 +366,6 @@ func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, in
 	})
 	if err != nil {
 		return err
-	}
-	if here {
-		c.dirSeen.Store(d.rec.Ino, dst.Mtime)
 	}
 	c.dirSeen.Delete(rec.Ino)
 	c.kickRemovals(rec, path)

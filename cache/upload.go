@@ -52,7 +52,7 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 		rec, path = now, p
 		return c.load(n, now, p)
 	}); err != nil {
-		return err
+		return c.takeIn(rec.Ino, err)
 	}
 	if !n.whole.Load() {
 		if err := c.complete(ctx, n); err != nil {
@@ -280,7 +280,7 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 				return err
 			}
 			r.Stamp, r.DirtySince = s.stamp, 0
-			r.Flags &^= catalog.FlagAdopted
+			r.Flags &^= catalog.FlagAdopted | catalog.FlagUnseen
 			if r.Mode == s.rec.Mode && r.UID == s.rec.UID && r.GID == s.rec.GID && r.Mtime == s.rec.Mtime {
 				r.Flags &^= catalog.FlagAttrDirty
 			} else {

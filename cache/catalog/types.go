@@ -82,6 +82,7 @@ const (
 	FlagAdopted                     // dirty because found in the share: compare with the depot before sending
 	FlagNoAttr                      // attributes are guesses until the object's metadata was read
 	FlagOrphan                      // no name any more, kept because it was open
+	FlagUnseen                      // made by others while Base was not here: Base is kept as a conflict before it is replaced
 )
 
 // Dirent is a name in a directory.
