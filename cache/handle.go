@@ -60,6 +60,9 @@ func (c *Cache) open1(ctx context.Context, ino Ino, flags int) (*Handle, error) 
 			return err
 		}
 		c.scans.heat(rec.Links[0].Parent, c.now())
+		if err := c.lookAtDirty(n, rec, path); err != nil {
+			return err
+		}
 		return c.addHandle(n, write, path)
 	})
 	if errors.Is(err, iofs.ErrNotExist) {

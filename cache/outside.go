@@ -81,7 +81,7 @@ func (c *Cache) lookAt(d lockedDir, rec *catalog.Inode, name string) error {
 func (c *Cache) present(d lockedDir, rec *catalog.Inode, name, path string, st share.Stat) error {
 	switch {
 	case isDir(rec) && st.IsDir():
-		return c.dirIsHere(rec)
+		return c.dirIsHere(rec, path)
 	case isDir(rec):
 		return c.fileForDir(d, rec, name, path, st)
 	case !inShare(rec):
@@ -100,7 +100,8 @@ func otherFile(rec *catalog.Inode, st share.Stat) bool {
 }
 
 // dirIsHere notes that the share has a directory.
-func (c *Cache) dirIsHere(rec *catalog.Inode) error {
+func (c *Cache) dirIsHere(rec *catalog.Inode, path string) error {
+	c.problems.clear("share", path)
 	if rec.Flags&catalog.FlagHere != 0 {
 		return nil
 	}
@@ -175,6 +176,19 @@ func (c *Cache) movedOn(rec *catalog.Inode, path string, st share.Stat) error {
 	c.scans.heat(rec.Links[0].Parent, c.now())
 	if rec.State == Clean {
 		return c.touchedOutside(rec, path, st)
+	}
+	return c.writtenOutside(rec, path, st)
+}
+
+// lookAtDirty notes what others wrote into a file that waits for its upload, when
+// somebody opens it; n.mu is held.
+func (c *Cache) lookAtDirty(n *node, rec *catalog.Inode, path string) error {
+	if rec.State != Dirty || n.handles > 0 || n.p != nil {
+		return nil
+	}
+	st, err := c.share.StatFile(n.file, false)
+	if err != nil || st.Stamp() == rec.Stamp {
+		return err
 	}
 	return c.writtenOutside(rec, path, st)
 }

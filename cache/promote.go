@@ -236,6 +236,7 @@ func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint
 	n.unsynced.Store(done.State == Dirty)
 	n.clean = catalog.Stamp{}
 	c.problems.clear("fetch", path)
+	c.problems.clear("share", path)
 	c.log.Info("file is whole", "path", path, "size", st.Size, "state", stateName(done.State))
 	if done.State == Clean {
 		c.noteClean(done, path)
