@@ -29,7 +29,9 @@ type Cache struct {
 	cat    *catalog.Catalog
 	share  *share.Share
 	lock   *share.Lock
-	marker sync.Mutex // held while the marker in the share is changed
+	marker sync.Mutex // held while the marker in the share is read or changed; guards lock
+	// shareID is what the marker must say; set by New.
+	shareID string
 	since  time.Time
 	bootID string // of this boot of the machine: page caches survive a kill, not a boot
 
@@ -162,6 +164,7 @@ func (c *Cache) Run(ctx context.Context) error {
 	g.Go(func() error { return c.keepLoop(ctx) })
 	g.Go(func() error { return c.evictLoop(ctx) })
 	g.Go(func() error { return c.scanLoop(ctx) })
+	g.Go(func() error { return c.watchShare(ctx) })
 	if c.cat.New() {
 		g.Go(func() error { return c.adoptTree(ctx) })
 	}

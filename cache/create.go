@@ -310,6 +310,9 @@ func (c *Cache) makeParents(dir Ino) error {
 
 // Tmpfile makes a file without a name (O_TMPFILE) and opens it.
 func (c *Cache) Tmpfile(ctx context.Context, who Owner, parent Ino, mode uint32, flags int) (Attr, *Handle, error) {
+	if c.gone.Load() {
+		return Attr{}, nil, ErrMarker
+	}
 	ino, err := c.cat.NextIno()
 	if err != nil {
 		return Attr{}, nil, err

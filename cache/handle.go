@@ -222,11 +222,16 @@ func (h *Handle) Sync(ctx context.Context, dataOnly bool) error {
 }
 
 // syncNew makes a new or renamed file's name and record durable, once.
-func (c *Cache) syncNew(n *node) error {
+func (c *Cache) syncNew(n *node) (err error) {
 	if !n.unsynced.Swap(false) {
 		return nil
 	}
-	err := c.withName(n.ino, false, func(rec *catalog.Inode, path string) error {
+	defer func() {
+		if err != nil {
+			n.unsynced.Store(true) // not durable: the next fsync must not say that it is
+		}
+	}()
+	err = c.withName(n.ino, false, func(rec *catalog.Inode, path string) error {
 		return c.share.SyncDir(parentPath(path))
 	})
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {

@@ -90,7 +90,7 @@ func (c *Cache) scanLoop(ctx context.Context) error {
 			return ctx.Err()
 		case <-t.C:
 		}
-		if err := c.Scan(ctx, false); err != nil && ctx.Err() == nil {
+		if err := c.Scan(ctx, false); err != nil && !errors.Is(err, ErrMarker) && ctx.Err() == nil {
 			c.log.Warn("look at the share", "err", err)
 		}
 	}

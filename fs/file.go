@@ -26,6 +26,7 @@ func (b *bridge) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	if err != nil {
 		return b.fail("open", in.NodeId, err)
 	}
+	b.stale.opened(in.Pid)
 	if b.killPriv && in.Uid != 0 && writes(in.Flags) {
 		// Passthrough writes do not come by here, so the bits go at the open.
 		if err := b.dropPriv(cache.Ino(in.NodeId)); err != nil {
