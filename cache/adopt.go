@@ -28,6 +28,7 @@ func (c *Cache) adopt(d lockedDir, name string, st share.Stat) (*catalog.Inode, 
 	if err := c.addName(d, rec, path, st); err != nil {
 		return nil, fmt.Errorf("adopt %q: %w", path, err)
 	}
+	c.moves.arrive(rec)
 	c.log.Debug("adopted", "path", path, "size", st.Size)
 	c.kickRec(rec)
 	return rec, nil

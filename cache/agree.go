@@ -48,7 +48,10 @@ func (c *Cache) agreeIfMoved(rec *catalog.Inode) error {
 	if seen, ok := c.dirSeen.Load(rec.Ino); ok && seen.(int64) == st.Mtime {
 		return nil
 	}
-	return c.withDir(rec.Ino, c.agreeLocked)
+	if err := c.withDir(rec.Ino, c.agreeLocked); err != nil {
+		return err
+	}
+	return c.followMoves()
 }
 
 // outsideName is a name as a listing of the share's directory shows it.

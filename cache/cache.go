@@ -32,8 +32,8 @@ type Cache struct {
 	marker sync.Mutex // held while the marker in the share is read or changed; guards lock
 	// shareID is what the marker must say; set by New.
 	shareID string
-	since  time.Time
-	bootID string // of this boot of the machine: page caches survive a kill, not a boot
+	since   time.Time
+	bootID  string // of this boot of the machine: page caches survive a kill, not a boot
 
 	tree sync.RWMutex // held shared while a path is in use, exclusively while a directory moves
 	dirs dirLocks     // one lock per directory: its names in share and catalog
@@ -56,6 +56,7 @@ type Cache struct {
 	overflow atomic.Bool // the queue in memory is full; the catalog has more
 
 	scans scans
+	moves moves
 	gone  atomic.Bool // the share's marker is missing: nothing is changed there
 
 	cleanLog *share.CleanLog
@@ -104,6 +105,7 @@ func New(cfg Config) (*Cache, error) {
 	c.changed.init()
 	c.order.init()
 	c.scans.init()
+	c.moves.init()
 	c.work = queue.New[Ino](c.now)
 	c.removals = queue.New[string](c.now)
 	if err := c.open(); err != nil {

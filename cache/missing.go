@@ -66,6 +66,16 @@ func (c *Cache) missed(d lockedDir, rec *catalog.Inode, name, path string) error
 	if isDir(rec) {
 		return c.missedDir(d, rec, name, path)
 	}
+	open, sending := false, false
+	if n := c.peek(rec.Ino); n != nil {
+		n.mu.Lock()
+		open, sending = n.file != nil && n.whole.Load(), n.upload != nil
+		n.mu.Unlock()
+		c.drop(n)
+	}
+	if c.moves.leave(rec, open) {
+		return nil // renamed, it seems: followMoves sees to it
+	}
 	lost := isLost(rec) && !isSymlink(rec)
 	if lost || c.followsDelete(path) {
 		return c.followMissing(d, rec, name, path, lost)
@@ -75,18 +85,10 @@ func (c *Cache) missed(d lockedDir, rec *catalog.Inode, name, path string) error
 		return c.restoreSymlink(rec, path)
 	case len(rec.Links) > 1 && c.restoreLink(rec, path):
 		return nil
-	}
-	if n := c.peek(rec.Ino); n != nil {
-		n.mu.Lock()
-		open, sending := n.file != nil && n.whole.Load(), n.upload != nil
-		n.mu.Unlock()
-		c.drop(n)
-		switch {
-		case sending:
-			return nil // the depot has what is open in a moment
-		case open && len(rec.Links) == 1:
-			return c.restoreOpen(d, rec, name, path)
-		}
+	case sending:
+		return nil // the depot has what is open in a moment
+	case open && len(rec.Links) == 1:
+		return c.restoreOpen(d, rec, name, path)
 	}
 	_, err := c.vanished(rec, path)
 	return err

@@ -140,6 +140,7 @@ func (c *Cache) load(n *node, rec *catalog.Inode, path string) error {
 		case !aside && c.followsDelete(path):
 			return c.isMissing(rec, path)
 		}
+		c.moves.leave(rec, false)
 		if rec, err = c.vanished(rec, path); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,8 @@ type outsideCase struct {
 	before          []byte // what the share has (or the depot, where the share has nothing)
 	want            []byte // what the name is to have in the end; nil: not a regular file
 	kept            []byte // what must be in a conflict
+	gone            bool   // the name is to be gone in the end
+	finder          string
 }
 
 const outsideSize = 100_000
@@ -167,6 +170,7 @@ func (k *outsideCase) do(e *env) {
 		must(os.Rename(k.full+".tmp2", k.full))
 	case "rename":
 		must(os.Rename(k.full, filepath.Join(filepath.Dir(k.full), "other")))
+		k.gone = k.finder != "open" || k.handle != nil // which fetches it under its old name
 		k.want = old
 	case "unlink":
 		must(os.Remove(k.full))
@@ -244,7 +248,7 @@ func TestOutside(t *testing.T) {
 			var all []*outsideCase
 			for i, state := range outsideStates {
 				for j, op := range outsideOps {
-					k := &outsideCase{state: state, op: op, dir: fmt.Sprintf("snapshots/d%02d-%02d", i, j), before: pattern(1, outsideSize)}
+					k := &outsideCase{state: state, op: op, finder: how.name, dir: fmt.Sprintf("snapshots/d%02d-%02d", i, j), before: pattern(1, outsideSize)}
 					k.path, k.full = k.dir+"/f", filepath.Join(e.share, k.dir, "f")
 					if !k.possible() {
 						continue
@@ -302,6 +306,8 @@ func (k *outsideCase) found(e *env, atOnce bool) {
 	}
 	a, err := e.lookup(k.path)
 	switch {
+	case k.gone && errors.Is(err, iofs.ErrNotExist):
+		return
 	case err != nil:
 		e.t.Errorf("%s %s: lookup: %v", k.state, k.op, err)
 	case k.want != nil && a.Size != int64(len(k.want)):
@@ -360,7 +366,22 @@ func (k *outsideCase) check(e *env) {
 		e.t.Helper()
 		e.t.Errorf("%s %s: %s", k.state, k.op, fmt.Sprintf(format, args...))
 	}
+	if k.op == "rename" {
+		other := k.dir + "/other"
+		if got, err := e.read(other); err != nil || !bytes.Equal(got, k.before) {
+			fail("under its new name: %d bytes, %v", len(got), err)
+		}
+		if got, _ := e.object("p/" + other); !bytes.Equal(got, k.before) {
+			fail("the depot has %d bytes under the new name", len(got))
+		}
+	}
 	a, err := e.lookup(k.path)
+	if k.gone {
+		if _, there := e.object("p/" + k.path); there || !errors.Is(err, iofs.ErrNotExist) {
+			fail("the old name still exists: %v, its object: %v", err, there)
+		}
+		return
+	}
 	if err != nil {
 		fail("lookup: %v", err)
 		return
@@ -402,15 +423,6 @@ func (k *outsideCase) check(e *env) {
 		info, err := e.mem.Head(context.Background(), "p/"+k.path)
 		if err != nil || !strings.HasSuffix(info.Metadata["file-permissions"], "600") {
 			fail("the depot has mode %q (%v)", info.Metadata["file-permissions"], err)
-		}
-	}
-	if k.op == "rename" {
-		other := k.dir + "/other"
-		if got, err := e.read(other); err != nil || !bytes.Equal(got, k.before) {
-			fail("under its new name: %d bytes, %v", len(got), err)
-		}
-		if got, _ := e.object("p/" + other); !bytes.Equal(got, k.before) {
-			fail("the depot has %d bytes under the new name", len(got))
 		}
 	}
 	if pinned := e.stat1(k.path).Pinned; pinned != (k.state == "pinned") {
@@ -457,4 +469,241 @@ func (e *env) conflicts(path, full string) (kept [][]byte) {
 		}
 	}
 	return kept
+}
+
+// A rename by others costs no upload and leaves one name, in whichever order the two
+// directories are looked at.
+func TestRenamedByOthers(t *testing.T) {
+	for _, first := range []string{"from", "to"} {
+		t.Run(first+" is looked at first", func(t *testing.T) {
+			e := newEnv(t)
+			e.mkdirAll("from")
+			e.mkdirAll("to")
+			data := pattern(1, 300_000)
+			e.write("from/f", data)
+			e.flush()
+			e.settle = time.Hour
+			h := e.mustOpen("from/f", syscall.O_RDONLY)
+			puts := e.store.Calls("put")
+			if err := os.Rename(filepath.Join(e.share, "from/f"), filepath.Join(e.share, "to/g")); err != nil {
+				t.Fatal(err)
+			}
+			dir, err := e.lookup(first)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.c.OpenDir(context.Background(), dir.Ino); err != nil {
+				t.Fatal(err)
+			}
+			e.scan()
+			if _, err := e.lookup("from/f"); !errors.Is(err, iofs.ErrNotExist) {
+				t.Errorf("the old name: %v", err)
+			}
+			got, err := io.ReadAll(io.NewSectionReader(readerAt{h}, 0, 1<<20))
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("who had it open reads %d bytes, %v", len(got), err)
+			}
+			h.Release()
+			e.flush()
+			e.mustRead("to/g", data)
+			e.wantObject("p/to/g", data)
+			if _, there := e.object("p/from/f"); there {
+				t.Error("the object of the old name still exists")
+			}
+			if n := e.store.Calls("put") - puts; n > 0 {
+				t.Errorf("%d objects were sent for a rename", n)
+			}
+			e.evict("to/g")
+			e.mustRead("to/g", data)
+		})
+	}
+}
+
+// A renamed file may have been uploaded under its new name before it is missed under
+// its old one: that name goes all the same.
+func TestRenamedByOthersAndUploaded(t *testing.T) {
+	e := newEnv(t)
+	e.mkdirAll("from")
+	e.mkdirAll("to")
+	data := pattern(1, 300_000)
+	e.write("from/f", data)
+	e.flush()
+	if err := os.Rename(filepath.Join(e.share, "from/f"), filepath.Join(e.share, "to/g")); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := e.lookup("to")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.c.OpenDir(context.Background(), dir.Ino); err != nil {
+		t.Fatal(err)
+	}
+	e.flush()
+	e.scan()
+	e.flush()
+	if _, err := e.lookup("from/f"); !errors.Is(err, iofs.ErrNotExist) {
+		t.Errorf("the old name: %v", err)
+	}
+	if _, there := e.object("p/from/f"); there {
+		t.Error("the object of the old name still exists")
+	}
+	e.mustRead("to/g", data)
+	e.wantObject("p/to/g", data)
+}
+
+// What others make in a directory is listed, though we change the directory after them.
+func TestOwnChangesDoNotHideOthers(t *testing.T) {
+	e := newEnv(t)
+	e.mkdirAll("d")
+	e.write("d/one", pattern(1, 10))
+	dir, err := e.lookup("d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func() (names []string) {
+		if err := e.c.OpenDir(context.Background(), dir.Ino); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.c.ReadDir(context.Background(), dir.Ino, 0, func(d cache.DirEntry) bool {
+			names = append(names, d.Name)
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(names)
+		return names
+	}
+	list()
+	for i, own := range []func(){
+		func() { e.write("d/own", pattern(2, 10)) },
+		func() { e.mkdirAll("d/sub") },
+		func() { _ = e.c.Unlink(context.Background(), dir.Ino, "own") },
+		func() { _ = e.c.Rename(context.Background(), dir.Ino, "one", dir.Ino, "two", 0) },
+	} {
+		theirs := fmt.Sprintf("theirs%d", i)
+		e.outside("d/"+theirs, pattern(3, 10))
+		own()
+		if names := list(); !slices.Contains(names, theirs) {
+			t.Errorf("change %d: %s is not listed: %v", i, theirs, names)
+		}
+	}
+}
+
+// Others may make a directory again that only the depot has, and put files into it.
+func TestOthersMakeARemoteDirectory(t *testing.T) {
+	e := newEnv(t)
+	e.mkdirAll("snapshots/1")
+	e.write("snapshots/1/s", pattern(1, 100_000))
+	e.flush()
+	e.close()
+	e.share, e.state = t.TempDir(), t.TempDir() // another zone: all of it is remote
+	e.open()
+	e.scan()
+	e.outside("snapshots/1/theirs", pattern(2, 100))
+	dir, err := e.lookup("snapshots/1")
+	if err == nil {
+		err = e.c.OpenDir(context.Background(), dir.Ino)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	if err := e.c.ReadDir(context.Background(), dir.Ino, 0, func(d cache.DirEntry) bool {
+		names = append(names, d.Name)
+		return true
+	}); err != nil || len(names) != 2 {
+		t.Errorf("listed: %v, %v", names, err)
+	}
+	e.outside("snapshots/2/theirs", pattern(2, 100))
+	e.scan()
+	e.scan()
+	e.flush()
+	e.wantObject("p/snapshots/1/theirs", pattern(2, 100))
+	e.wantObject("p/snapshots/2/theirs", pattern(2, 100))
+	e.mustRead("snapshots/1/s", pattern(1, 100_000))
+}
+
+// With --share-deletes delete a removed tree goes everywhere after ten minutes; what
+// nobody could see when it was removed stays, and so do templates. Nothing that only
+// looks at the tree in between brings it back.
+func TestRemovedTreeWhileBeside(t *testing.T) {
+	e := newEnv(t)
+	e.close()
+	e.deploy = cache.Beside
+	e.open()
+	data := pattern(1, 100_000)
+	for _, dir := range []string{"snapshots/1", "snapshots/2/x", "template/t"} {
+		e.mkdirAll(dir)
+		e.write(dir+"/a", data)
+		e.write(dir+"/b.properties", data[:100])
+	}
+	e.flush()
+	h := e.mustOpen("snapshots/1/a", syscall.O_RDONLY)
+	for _, dir := range []string{"snapshots/1", "snapshots/2", "template/t"} {
+		if err := os.RemoveAll(filepath.Join(e.share, dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.scan()
+	if _, err := e.read("snapshots/2/x/a"); !errors.Is(err, iofs.ErrNotExist) {
+		t.Errorf("open of a file that was removed: %v, want ErrNotExist", err)
+	}
+	for range 2 {
+		e.ahead.Add(int64(6 * time.Minute))
+		e.scan()
+		e.scan()
+	}
+	for range 3 { // directories go when nothing is left in them
+		e.scan()
+	}
+	for _, name := range []string{"snapshots/1", "snapshots/2"} {
+		if _, err := e.lookup(name); !errors.Is(err, iofs.ErrNotExist) {
+			t.Errorf("%s still exists: %v", name, err)
+		}
+	}
+	got, err := io.ReadAll(io.NewSectionReader(readerAt{h}, 0, 1<<20))
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("who had a removed file open reads %d bytes, %v", len(got), err)
+	}
+	h.Release()
+	e.flush()
+	for _, key := range e.mem.Keys("p/snapshots/") {
+		if key != "p/snapshots/" {
+			t.Errorf("%s still exists in the depot", key)
+		}
+	}
+	e.mustRead("template/t/a", data)
+	e.wantObject("p/template/t/a", data)
+}
+
+// A removal that does not last is none.
+func TestRemovedAndMadeAgainWhileBeside(t *testing.T) {
+	e := newEnv(t)
+	e.close()
+	e.deploy = cache.Beside
+	e.open()
+	e.mkdirAll("volumes")
+	data := pattern(1, 1000)
+	e.write("volumes/v", data)
+	e.flush()
+	full := filepath.Join(e.share, "volumes/v")
+	if err := os.Rename(full, full+".away"); err != nil {
+		t.Fatal(err)
+	}
+	a, err := e.lookup("volumes/v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.c.Open(context.Background(), a.Ino, syscall.O_RDONLY); !errors.Is(err, iofs.ErrNotExist) {
+		t.Errorf("open: %v", err)
+	}
+	if err := os.Rename(full+".away", full); err != nil {
+		t.Fatal(err)
+	}
+	e.scan()
+	e.ahead.Add(int64(11 * time.Minute))
+	e.scan()
+	e.flush()
+	e.mustRead("volumes/v", data)
+	e.wantObject("p/volumes/v", data)
 }

@@ -55,6 +55,7 @@ func (c *Cache) restoreOpen(d lockedDir, rec *catalog.Inode, name, path string) 
 		return c.putQueue(tx, r, 0, false)
 	})
 	if err == nil {
+		c.moves.restored(rec, &next)
 		c.log.Warn("file vanished from the share while it was open; it is read from the depot", "path", path)
 	}
 	return err

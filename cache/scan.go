@@ -133,6 +133,11 @@ func (c *Cache) Scan(ctx context.Context, all bool) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err := c.followMoves(); err != nil {
+			c.log.Warn("follow what others renamed", "err", err)
+		}
+	}()
 	done := map[Ino]bool{}
 	for _, d := range turn {
 		c.dirSeen.Delete(d) // a change within one tick of the share's clock is found by reading

@@ -90,7 +90,7 @@ func (b *bridge) attach(h Handle, flags uint32, out *fuse.OpenOut) (unseen bool)
 		// Writes inside the file may run side by side; the heart orders what it must.
 		out.OpenFlags |= fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 	case cached:
-		if b.keepCache {
+		if b.keepCache && !b.notes.stale(h.Ino()) {
 			out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 		}
 	}
