@@ -101,6 +101,9 @@ func (c *Cache) openOrphan(n *node, write bool, cause error) error {
 // addHandle counts a handle; n.mu is held and the file loaded.
 func (c *Cache) addHandle(n *node, write bool, path string) error {
 	if write {
+		if n.missing { // what is written would be gone with the last handle
+			return fmt.Errorf("open %q for writing: %w: %w", path, errLost, syscall.EIO)
+		}
 		if n.ro {
 			return fmt.Errorf("open %q for writing: %w", path, syscall.EACCES)
 		}

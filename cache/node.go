@@ -23,6 +23,7 @@ type node struct {
 	mu      sync.Mutex // guards below; may cover share calls and one catalog transaction, never the network
 	file    *os.File   // the one backing file, from the first use to the last
 	ro      bool       // the share gave file for reading only
+	missing bool       // others removed the name of file, and it is all there is
 	p       *partial   // what is here of a file that is not whole; nil for others
 	handles int
 	writers int
@@ -213,6 +214,9 @@ func (c *Cache) touchedOutside(rec *catalog.Inode, path string, st share.Stat) e
 	return nil
 }
 
+// errLost: the share does not have a file any more that the depot never had.
+var errLost = errors.New("the share lost it before it was uploaded")
+
 // vanished deals with a resident file that the share does not have any more: what
 // the depot has is remote again, what only the share had is gone with it.
 func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error) {
@@ -221,7 +225,10 @@ func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error
 	}
 	if len(rec.Objects) == 0 || rec.Base.Gen == 0 {
 		c.problems.add("lost", path, "the share lost a file that was not uploaded yet", c.now())
-		return nil, fmt.Errorf("open %q: the share lost it before it was uploaded: %w", path, syscall.EIO)
+		now := c.now()
+		c.scans.miss(rec.Ino, now)
+		c.scans.heat(rec.Links[0].Parent, now)
+		return nil, fmt.Errorf("open %q: %w: %w", path, errLost, syscall.EIO)
 	}
 	rec, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		if err := step(r, evVanish); err != nil {

@@ -197,10 +197,14 @@ func (c *Cache) lookAtDirty(n *node, rec *catalog.Inode, path string) error {
 // still what the share has under the name; errOutside where it is not. n.mu is held.
 func (c *Cache) stillThere(n *node, rec *catalog.Inode, path string) error {
 	st, err := c.share.StatSync(path)
+	n.missing = false
 	if errors.Is(notThere(err), iofs.ErrNotExist) {
 		switch {
-		case !n.whole.Load(), n.upload != nil, isLost(rec):
-			return nil // as it should be; or what is open is all there is
+		case !n.whole.Load():
+			return nil // as it should be
+		case n.upload != nil, isLost(rec):
+			n.missing = true
+			return nil
 		case c.followsDelete(path):
 			return c.isMissing(rec, path)
 		}

@@ -707,3 +707,31 @@ func TestRemovedAndMadeAgainWhileBeside(t *testing.T) {
 	e.mustRead("volumes/v", data)
 	e.wantObject("p/volumes/v", data)
 }
+
+// A file that others remove before it was uploaded holds up neither a flush nor the
+// other files of its directory; after ten minutes its name goes.
+func TestRemovedBeforeItWasUploaded(t *testing.T) {
+	e := newEnv(t)
+	e.mkdirAll("volumes")
+	e.settle = time.Hour
+	e.write("volumes/lost", pattern(1, 1000))
+	e.write("volumes/other", pattern(2, 1000))
+	if err := os.Remove(filepath.Join(e.share, "volumes/lost")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.read("volumes/lost"); !errors.Is(err, syscall.EIO) {
+		t.Errorf("read: %v, want EIO", err)
+	}
+	left := e.flushFor(20 * time.Second)
+	if len(left) != 1 || left[0].Path != "volumes/lost" || !strings.Contains(left[0].Reason, "removed") {
+		t.Errorf("flush left %+v", left)
+	}
+	e.wantObject("p/volumes/other", pattern(2, 1000))
+	e.scan()
+	e.ahead.Add(int64(11 * time.Minute))
+	e.scan()
+	if _, err := e.lookup("volumes/lost"); !errors.Is(err, iofs.ErrNotExist) {
+		t.Errorf("after ten minutes: %v", err)
+	}
+	e.flush()
+}

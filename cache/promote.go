@@ -93,6 +93,9 @@ func (c *Cache) fill(n *node) {
 	}
 }
 
+// errWritten: a file that was complete and clean has been written to.
+var errWritten = errors.New("written meanwhile")
+
 // promote moves a file whose last byte has come to its plain path, after its
 // checksum was verified. A file that is whole already, or not yet, is left alone.
 func (c *Cache) promote(n *node) error {
@@ -128,12 +131,12 @@ func (c *Cache) promote(n *node) error {
 				return nil
 			}
 			if now.State == PartialDirty && rec.State != PartialDirty {
-				return errMoved // a write came while the checksum was computed
+				return errWritten // while the checksum was computed
 			}
 			return c.promoteLocked(n, now, path, crc)
 		})
 		switch {
-		case errors.Is(err, errMoved):
+		case errors.Is(err, errWritten): // withName itself tries again after errMoved
 			continue
 		case errors.Is(err, errOutside) && try < maxLooks:
 			if err := c.lookAtInode(n.ino); err != nil {
