@@ -76,6 +76,10 @@ func (c *Cache) remover(ctx context.Context) {
 			c.removals.Done(key, time.Time{})
 			continue
 		}
+		if c.gone.Load() {
+			c.removals.Done(key, c.now().Add(shareLook))
+			continue
+		}
 		if err := d.admit(ctx); err != nil {
 			return
 		}
