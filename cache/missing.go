@@ -88,10 +88,16 @@ func (c *Cache) missed(d lockedDir, rec *catalog.Inode, name, path string) error
 	case sending:
 		return nil // the depot has what is open in a moment
 	case open && len(rec.Links) == 1:
-		return c.restoreOpen(d, rec, name, path)
+		if err := c.restoreOpen(d, rec, name, path); !errors.Is(err, errUnsettled) {
+			return err
+		}
+		c.work.Add(rec.Ino, c.now())
+		return nil
 	}
-	_, err := c.vanished(rec, path)
-	return err
+	if _, err := c.vanished(rec, path); !errors.Is(err, errUnsettled) {
+		return err
+	}
+	return nil // looked at again when the depot has answered
 }
 
 // followMissing deletes a file that was missing for long enough.

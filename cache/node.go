@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -231,12 +232,19 @@ func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error
 		return nil, fmt.Errorf("open %q: %w: %w", path, errLost, syscall.EIO)
 	}
 	rec, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if unsettled, err := c.unsettled(tx, r); unsettled || err != nil {
+			return cmp.Or(err, errUnsettled)
+		}
 		if err := step(r, evVanish); err != nil {
 			return err
 		}
 		toRemote(r)
 		return c.putQueue(tx, r, 0, false) // a rename may still have to be followed
 	})
+	if errors.Is(err, errUnsettled) {
+		c.work.Add(rec.Ino, c.now()) // the worker asks the depot
+		return nil, fmt.Errorf("open %q: %w: %w", path, err, syscall.EIO)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"depotfs/cache"
+	"depotfs/cache/storetest"
 )
 
 // outsideCase is one file in one state, to which others do one thing in the share.
@@ -734,4 +735,42 @@ func TestRemovedBeforeItWasUploaded(t *testing.T) {
 		t.Errorf("after ten minutes: %v", err)
 	}
 	e.flush()
+}
+
+// The answer to an upload is lost, and then others remove the file: what the depot
+// has is the new version or the old one, and either can be read.
+func TestRemovedAfterAnUnansweredUpload(t *testing.T) {
+	for _, arrived := range []bool{true, false} {
+		for _, open := range []bool{false, true} {
+			t.Run(fmt.Sprintf("arrived=%v,open=%v", arrived, open), func(t *testing.T) {
+				e := newEnv(t)
+				old, data := pattern(1, 1000), pattern(2, 90_000)
+				e.write("f", old)
+				e.flush()
+				e.settle = time.Hour
+				e.write("f", data)
+				want := old
+				if arrived {
+					e.store.Inject(storetest.LoseAnswer(storetest.Put).On("p/f"))
+					want = data
+				}
+				e.store.Inject(storetest.Fail(storetest.Put, cache.ErrUnavailable).On("p/f").Always())
+				if left := e.flushFor(500 * time.Millisecond); len(left) != 1 {
+					t.Fatalf("flush left %+v", left)
+				}
+				if open {
+					defer e.mustOpen("f", syscall.O_RDONLY).Release()
+				}
+				if err := os.Remove(filepath.Join(e.share, "f")); err != nil {
+					t.Fatal(err)
+				}
+				e.scan()
+				e.store.Clear()
+				e.flush()
+				e.scan()
+				e.mustRead("f", want)
+				e.wantObject("p/f", want)
+			})
+		}
+	}
 }

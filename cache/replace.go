@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -43,6 +44,14 @@ func (c *Cache) replace(d lockedDir, rec *catalog.Inode, name, path string, st s
 func (c *Cache) restoreOpen(d lockedDir, rec *catalog.Inode, name, path string) error {
 	ino, err := c.cat.NextIno()
 	if err != nil {
+		return err
+	}
+	if err := c.cat.View(func(tx *catalog.Tx) error {
+		if unsettled, err := c.unsettled(tx, rec); unsettled || err != nil {
+			return cmp.Or(err, errUnsettled)
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	next := *rec
