@@ -95,7 +95,7 @@ func (c *Cache) agreeLocked(d lockedDir) error {
 		if err == nil {
 			err = c.lookAt(d, rec, e.Name)
 		}
-		if err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) {
+		if err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) && !errors.Is(err, errUnsettled) {
 			errs = append(errs, err)
 		}
 	}

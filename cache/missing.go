@@ -88,16 +88,14 @@ func (c *Cache) missed(d lockedDir, rec *catalog.Inode, name, path string) error
 	case sending:
 		return nil // the depot has what is open in a moment
 	case open && len(rec.Links) == 1:
-		if err := c.restoreOpen(d, rec, name, path); !errors.Is(err, errUnsettled) {
-			return err
+		err := c.restoreOpen(d, rec, name, path)
+		if errors.Is(err, errUnsettled) {
+			c.work.Add(rec.Ino, c.now()) // the worker asks the depot
 		}
-		c.work.Add(rec.Ino, c.now())
-		return nil
-	}
-	if _, err := c.vanished(rec, path); !errors.Is(err, errUnsettled) {
 		return err
 	}
-	return nil // looked at again when the depot has answered
+	_, err := c.vanished(rec, path)
+	return err
 }
 
 // followMissing deletes a file that was missing for long enough.

@@ -229,7 +229,7 @@ func (c *Cache) scanDir(ctx context.Context, dir Ino) (fresh []Ino, err error) {
 			if ctx.Err() != nil {
 				return fresh, ctx.Err()
 			}
-			if err := c.lookAtName(dir, r.name); err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) {
+			if err := c.lookAtName(dir, r.name); err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) && !errors.Is(err, errUnsettled) {
 				c.log.Warn("look at a file of the share", "path", join(c.pathText(rec), r.name), "err", err)
 			}
 			if _, seen := c.dirSeen.Load(r.ino); r.dir && !seen {

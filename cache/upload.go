@@ -52,14 +52,14 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 		rec, path = now, p
 		return c.load(n, now, p)
 	}); err != nil {
-		if errors.Is(err, errUnsettled) {
+		if err = c.takeIn(rec.Ino, err); errors.Is(err, errUnsettled) {
 			return c.settleVanished(ctx, d, rec.Ino)
 		}
 		if errors.Is(err, errLost) || errors.Is(err, iofs.ErrNotExist) && c.scans.misses(rec.Ino) {
 			c.unorder(rec.Ino) // nobody waits for what is not there
 			return laterError{c.now().Add(c.cfg.ScanInterval), "removed from the share"}
 		}
-		return c.takeIn(rec.Ino, err)
+		return err
 	}
 	if !n.whole.Load() {
 		if err := c.complete(ctx, n); err != nil {
