@@ -247,7 +247,7 @@ type CacheStatus struct {
 // Problem is something that a person may have to look at.
 type Problem struct {
 	Path     string    `json:"path"`
-	Kind     string    `json:"kind"` // upload, fetch, remove, busy, conflict, import
+	Kind     string    `json:"kind"` // upload, fetch, remove, busy, conflict, import, share, lost, no-space
 	Reason   string    `json:"reason"`
 	Since    time.Time `json:"since"`
 	Attempts int       `json:"attempts"`

@@ -29,9 +29,11 @@ type Cache struct {
 	cat    *catalog.Catalog
 	share  *share.Share
 	lock   *share.Lock
-	marker sync.Mutex // held while the marker in the share is changed
-	since  time.Time
-	bootID string // of this boot of the machine: page caches survive a kill, not a boot
+	marker sync.Mutex // held while the marker in the share is read or changed; guards lock
+	// shareID is what the marker must say; set by New.
+	shareID string
+	since   time.Time
+	bootID  string // of this boot of the machine: page caches survive a kill, not a boot
 
 	tree sync.RWMutex // held shared while a path is in use, exclusively while a directory moves
 	dirs dirLocks     // one lock per directory: its names in share and catalog
@@ -39,8 +41,9 @@ type Cache struct {
 	mu    sync.Mutex    // guards nodes and the refs of every node
 	nodes map[Ino]*node // what is open or being worked on
 
-	dirSeen sync.Map // Ino -> int64: share mtime of the directory when we last agreed with it
-	used    sync.Map // Ino -> int64 ns: last use, written to the catalog now and then
+	dirSeen  sync.Map // Ino -> int64: share mtime of the directory when we last agreed with it
+	evicting sync.Map // Ino -> struct{}: moved aside, not at its plain path
+	used     sync.Map // Ino -> int64 ns: last use, written to the catalog now and then
 
 	work     *queue.Queue[Ino]    // inodes whose depot side may be behind
 	removals *queue.Queue[string] // keys to delete
@@ -57,6 +60,7 @@ type Cache struct {
 	scans    scans
 	adoption adoption
 	compares compares
+	moves    moves
 	gone     atomic.Bool // the share's marker is missing: nothing is changed there
 
 	cleanLog *share.CleanLog
@@ -110,6 +114,7 @@ func New(cfg Config) (*Cache, error) {
 	c.scans.init()
 	c.adoption.init()
 	c.compares.init()
+	c.moves.init()
 	c.work = queue.New[Ino](c.now)
 	c.removals = queue.New[string](c.now)
 	if err := c.open(); err != nil {
@@ -172,6 +177,7 @@ func (c *Cache) Run(ctx context.Context) error {
 	g.Go(func() error { return c.scanLoop(ctx) })
 	g.Go(func() error { return c.adoptLoop(ctx) })
 	g.Go(func() error { return c.compareLoop(ctx) })
+	g.Go(func() error { return c.watchShare(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil

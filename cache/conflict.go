@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	iofs "io/fs"
 	"strconv"
 	"time"
@@ -19,6 +20,9 @@ import (
 // depot has nothing there and the file is to be uploaded. rec is not nil where the
 // file is clean now.
 func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (rec *catalog.Inode, done bool, err error) {
+	if rec, err := c.sameAsBase(s); rec != nil || err != nil {
+		return rec, rec != nil, err
+	}
 	info, err := d.store.Head(ctx, s.key)
 	d.report(err)
 	if errors.Is(err, ErrNotFound) {
@@ -27,7 +31,8 @@ func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (rec *
 	if err != nil {
 		return nil, false, err
 	}
-	if !ownsKey(s.rec, s.key) && c.leftover(info) {
+	unseen := s.rec.Flags&catalog.FlagUnseen != 0
+	if !ownsKey(s.rec, s.key) && c.leftover(info) && !unseen {
 		return nil, false, nil // of a file that this one has replaced here, under our eyes
 	}
 	if ownsKey(s.rec, s.key) {
@@ -56,6 +61,9 @@ func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (rec *
 			return rec, true, err
 		}
 	}
+	if unseen {
+		return nil, false, c.keepUnseen(ctx, d, s, info)
+	}
 	if ownsKey(s.rec, s.key) {
 		return nil, false, nil
 	}
@@ -82,6 +90,70 @@ func (c *Cache) sameAsAdopted(ctx context.Context, d *depot, s *sending, info Ob
 	}
 	c.adoption.count(func(r *adoptionRecord) { r.Read += s.stamp.Size })
 	return c.sameAsObject(ctx, d, info, s.crc)
+}
+
+// sameAsBase finds out whether a file that others touched, renamed or copied onto
+// itself still has the bytes of the version that it had. Then it is clean: rec is its
+// record, and the objects have to follow its name at most.
+func (c *Cache) sameAsBase(s *sending) (*catalog.Inode, error) {
+	base := s.rec.Base
+	if _, ok := currentObject(s.rec); !ok || base.Gen == 0 || !base.HasCRC || base.Size != s.stamp.Size {
+		return nil, nil
+	}
+	crc, err := sumCRC(s.file, 0, base.Size)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, errMoving
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", s.path, err)
+	}
+	if crc != base.CRC64 {
+		return nil, nil
+	}
+	s.n.mu.Lock()
+	defer s.n.mu.Unlock()
+	if s.n.writers > 0 {
+		return nil, errWriter
+	}
+	if err := c.unmoved(s); err != nil {
+		return nil, err
+	}
+	rec, err := c.change(s.rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if r.Gen != s.rec.Gen || r.Base != base {
+			return errMoving
+		}
+		if err := step(r, evUploaded); err != nil {
+			return err
+		}
+		r.Gen, r.Stamp, r.DirtySince = base.Gen, s.stamp, 0
+		r.Flags &^= catalog.FlagAdopted | catalog.FlagUnseen
+		return nil
+	})
+	if errors.Is(err, ErrStale) {
+		return nil, errRemoved
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.log.Info("the bytes are those of the depot's version", "path", s.path, "size", base.Size)
+	c.noteClean(rec, s.path)
+	return rec, nil
+}
+
+// keepUnseen keeps the depot's version, which the maker of a new file could not see,
+// before that file replaces it.
+func (c *Cache) keepUnseen(ctx context.Context, d *depot, s *sending, info ObjectInfo) error {
+	if err := c.keepTheirs(ctx, d, s.key, s.path, info); err != nil {
+		return err
+	}
+	rec, err := c.change(s.rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+		r.Flags &^= catalog.FlagUnseen
+		return nil
+	})
+	if err == nil {
+		s.rec.Flags = rec.Flags
+	}
+	return err
 }
 
 // sameAsDepot records that the local bytes are the depot's version.

@@ -240,12 +240,6 @@ func (c *Cache) addName(d lockedDir, rec *catalog.Inode, path string, st share.S
 	if err != nil {
 		return fmt.Errorf("record %q: %w", path, err)
 	}
-	if rec.Flags&catalog.FlagAdopted == 0 {
-		c.changedDir(d.rec.Ino, dst.Mtime)
-		if isDir(rec) {
-			c.dirSeen.Store(rec.Ino, st.Mtime) // empty, and made by us
-		}
-	}
 	return nil
 }
 
@@ -324,6 +318,9 @@ func (c *Cache) makeParents(dir Ino) error {
 
 // Tmpfile makes a file without a name (O_TMPFILE) and opens it.
 func (c *Cache) Tmpfile(ctx context.Context, who Owner, parent Ino, mode uint32, flags int) (Attr, *Handle, error) {
+	if c.gone.Load() {
+		return Attr{}, nil, ErrMarker
+	}
 	ino, err := c.cat.NextIno()
 	if err != nil {
 		return Attr{}, nil, err

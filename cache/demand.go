@@ -129,7 +129,7 @@ type unsentFile struct {
 	NotDone
 	rec  *catalog.Inode // nil: a removal
 	size int64
-	busy bool // somebody writes to it
+	busy bool // not to be waited for: somebody writes to it, or removed it
 }
 
 func (c *Cache) notDone(left []unsentFile) []NotDone {
@@ -194,6 +194,8 @@ func (c *Cache) unsent(sc scope, hurry bool) ([]unsentFile, error) {
 		switch {
 		case f.busy:
 			f.Reason = "open for writing"
+		case c.scans.misses(i.it.Ino):
+			f.busy, f.Reason = true, "others removed it from the share before it was uploaded"
 		case i.it.LastError != "":
 			f.Reason = i.it.LastError
 		default:

@@ -63,6 +63,7 @@
 //	partial.promoting  one at a time verifies a complete file and moves it to its place
 //	node.mu       handles, writers, the backing file, which state the bytes are in
 //	partial.mu    extents, waiters and writes into the partial file
+//	Cache.marker  reads and changes of the marker; the catalog takes it to reserve numbers
 //	Cache.mu      the table of nodes and their reference counts
 //	leaves        orders.mu, keyLocks.mu, depot.mu, problemList.mu …: never held
 //	              while another is taken
@@ -137,6 +138,44 @@
 // moved), remote names come from the depot's listing, and partial files with written
 // bytes from their sidecars. New numbers start above the mark in the share and have
 // another epoch.
+//
+// # What others do in the share
+//
+// A name is compared with the share (lookAt) when it is opened, when the directory is
+// opened and its mtime has moved, before it is evicted, when a complete file is to move
+// to its place, and by the scanner; an unknown name is looked for when it is looked up.
+// Looking at a name needs its directory locked exclusively; who only has it shared
+// answers errOutside and tries again after lookAtInode has looked.
+//
+//	share has                     catalog has           then
+//	a name                        nothing               adopted: dirty, compared with the depot, uploaded after 60 s of quiet
+//	the same file, other stamp    Clean                 Dirty; uploaded unless its checksum is Base's; attributes follow
+//	                              Dirty                 its quiet time begins again
+//	                              open for writing      nothing: the last writer's end looks
+//	another file                  whole here            a new inode with the old one's objects and base (replace); the old one
+//	                                                    lives without a name until its last release, on its own bytes
+//	a file                        Remote, Partial       the same; the depot's version, which its maker could not see, is copied to
+//	                                                    conflicts before the upload replaces it; open handles go on from the object
+//	                              PartialDirty          the mount's file keeps the name; theirs goes to .depotfs/conflicts in the share
+//	a directory or symlink        a file that is here   adopted in its place; the file's object goes
+//	                              one that is not       the file stays; status says what is in the way
+//	a file                        a directory           adopted in its place if the directory is empty; else status says so
+//	a directory                   a remote directory    it is here; what is in it is looked at
+//	nothing                       Clean, Dirty+Base     restore: Remote at Base (open: under a new inode); symlinks and further
+//	                                                    names are made again. delete: ENOENT at once, gone everywhere after two
+//	                                                    looks 10 minutes apart; template/ is always restored
+//	                              never uploaded        EIO, then its name goes after 10 minutes
+//	                              a directory           remote; delete: goes once it is empty
+//	the file under another name   Clean, Dirty          the old name goes, the new one has its objects (moves): nothing is sent
+//
+// A directory's mtime is remembered (dirSeen) by agreeLocked alone: after a change of
+// our own it is read again, since others may have changed it just before.
+//
+// The share itself may go (gone.go): its path leads elsewhere, its marker is missing or
+// another one's. Then no name can be used (ErrMarker, EIO): nothing is opened, changed,
+// evicted or uploaded, while names and attributes are shown from the catalog, and what
+// is open goes on, on the files that it has. The same share mounted again takes the
+// place of the directory that we hold.
 //
 // # Order
 //

@@ -32,6 +32,7 @@ func (c *Cache) evictFile(ctx context.Context, ino Ino) error {
 	n := c.acquire(ino)
 	defer c.drop(n)
 	var intent *catalog.Intent
+	var aside catalog.Stamp
 	var path string
 	err := c.withName(ino, true, func(rec *catalog.Inode, p string) error {
 		path = p
@@ -44,26 +45,30 @@ func (c *Cache) evictFile(ctx context.Context, ino Ino) error {
 			return c.evictPartial(n, rec)
 		}
 		st, err := c.share.StatSync(p)
-		if errors.Is(err, iofs.ErrNotExist) {
-			_, err = c.vanished(rec, p)
-			return err
+		if errors.Is(err, iofs.ErrNotExist) || err == nil && st.Stamp() != rec.Stamp {
+			return errOutside
 		}
 		if err != nil {
 			return err
 		}
-		if st.Stamp() != rec.Stamp {
-			if err := c.touchedOutside(rec, p, st); err != nil {
-				return err
-			}
-			return fmt.Errorf("it was changed in the share: %w", ErrBusy)
-		}
 		intent = &catalog.Intent{Kind: catalog.IntentEvict, Ino: ino, From: p, To: share.EvictPath(uint64(ino)), ShareIno: st.Ino, Time: c.nanos()}
-		return c.moveAside(n, rec, intent)
+		aside, err = c.moveAside(rec, intent)
+		return err
 	})
+	if errors.Is(err, errOutside) {
+		if err := c.lookAtInode(ino); err != nil {
+			return err
+		}
+		if rec, err := c.record(ino); err == nil && rec.State == Remote {
+			return nil // others removed it
+		}
+		return fmt.Errorf("it was changed in the share: %w", ErrBusy)
+	}
 	if err != nil || intent == nil {
 		return err
 	}
-	return c.finishEvict(ctx, n, intent, path)
+	defer c.evicting.Delete(ino)
+	return c.finishEvict(ctx, n, intent, aside, path)
 }
 
 // mayEvict says why a file must stay; n.mu is held.
@@ -109,23 +114,28 @@ func (c *Cache) evictPartial(n *node, rec *catalog.Inode) error {
 }
 
 // moveAside takes the file from its plain path; catalog and share agree again
-// when it returns. From then on readers fetch.
-func (c *Cache) moveAside(n *node, rec *catalog.Inode, intent *catalog.Intent) error {
+// when it returns. From then on readers fetch. The stamp is that of the file where it
+// is now: the rename moved ctime.
+func (c *Cache) moveAside(rec *catalog.Inode, intent *catalog.Intent) (catalog.Stamp, error) {
 	if err := c.cat.Update(func(tx *catalog.Tx) error { return tx.PutIntent(intent) }); err != nil {
-		return err
+		return catalog.Stamp{}, err
 	}
+	c.evicting.Store(rec.Ino, struct{}{})
 	if err := c.share.Rename(intent.From, intent.To, 0); err != nil {
-		return errors.Join(err, c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) }))
+		c.evicting.Delete(rec.Ino)
+		return catalog.Stamp{}, errors.Join(err, c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) }))
 	}
-	if st, err := c.share.Stat(parentPath(intent.From)); err == nil {
-		c.changedDir(rec.Links[0].Parent, st.Mtime)
+	st, err := c.share.StatSync(intent.To)
+	if err != nil {
+		c.log.Warn("look at a file on its way out", "path", intent.From, "err", err)
+		return catalog.Stamp{}, nil // matches nothing: it is put back
 	}
-	return nil
+	return st.Stamp(), nil
 }
 
 // finishEvict waits until nobody can still have the old name in mind, compares
 // the stamp and removes the bytes, or puts the file back.
-func (c *Cache) finishEvict(ctx context.Context, n *node, intent *catalog.Intent, path string) error {
+func (c *Cache) finishEvict(ctx context.Context, n *node, intent *catalog.Intent, aside catalog.Stamp, path string) error {
 	if c.share.IsNetwork() {
 		select {
 		case <-time.After(attrCacheTime):
@@ -139,8 +149,7 @@ func (c *Cache) finishEvict(ctx context.Context, n *node, intent *catalog.Intent
 		if err != nil {
 			return err
 		}
-		s := st.Stamp()
-		same := s.Ino == rec.Stamp.Ino && s.Size == rec.Stamp.Size && s.Mtime == rec.Stamp.Mtime
+		same := st.Stamp() == aside && sameContent(aside, rec.Stamp)
 		if rec.State != Clean && same {
 			// Opened meanwhile: it is read from the depot already.
 			return errors.Join(c.share.Unlink(intent.To), c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) }))

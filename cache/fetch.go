@@ -383,7 +383,11 @@ func (c *Cache) land(n *node, f *flight, err error) {
 	}
 	switch {
 	case whole:
-		if err := c.promote(n); err != nil && !errors.Is(err, ErrStale) { // stale: it was unlinked and closed meanwhile
+		switch err := c.promote(n); {
+		case err == nil, errors.Is(err, ErrStale): // stale: it was unlinked and closed meanwhile
+		case errors.Is(err, ErrBusy), errors.Is(err, ErrMarker): // status says what is in the way
+			c.log.Warn("move a complete file to its place", "ino", n.ino, "err", err)
+		default:
 			c.log.Error("move a complete file to its place", "ino", n.ino, "err", err)
 		}
 	case save:

@@ -27,8 +27,30 @@ type Handle struct {
 }
 
 // Open opens a regular file. Of flags, the access mode and O_TRUNC count. A file
-// that was clean is durably dirty before a writing Open returns.
+// that was clean is durably dirty before a writing Open returns. ErrStale says that
+// others gave the name to another file: who looks it up again finds that one.
 func (c *Cache) Open(ctx context.Context, ino Ino, flags int) (*Handle, error) {
+	for try := 0; ; try++ {
+		h, err := c.open1(ctx, ino, flags)
+		if !errors.Is(err, errOutside) {
+			return h, err
+		}
+		if try == maxLooks {
+			return nil, fmt.Errorf("open inode %d: others keep changing it in the share: %w", ino, ErrBusy)
+		}
+		if err := c.lookAtInode(ino); err != nil {
+			return nil, err
+		}
+		if rec, err := c.record(ino); err != nil || len(rec.Links) == 0 {
+			return nil, fmt.Errorf("open inode %d: replaced in the share: %w", ino, ErrStale)
+		}
+	}
+}
+
+// maxLooks is how often an open looks at what others did before it gives up.
+const maxLooks = 5
+
+func (c *Cache) open1(ctx context.Context, ino Ino, flags int) (*Handle, error) {
 	write := flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0
 	n := c.acquire(ino)
 	err := c.withName(ino, false, func(rec *catalog.Inode, path string) error {
@@ -38,6 +60,9 @@ func (c *Cache) Open(ctx context.Context, ino Ino, flags int) (*Handle, error) {
 			return err
 		}
 		c.scans.heat(rec.Links[0].Parent, c.now())
+		if err := c.lookAtDirty(n, rec, path); err != nil {
+			return err
+		}
 		return c.addHandle(n, write, path)
 	})
 	if errors.Is(err, iofs.ErrNotExist) {
@@ -76,6 +101,9 @@ func (c *Cache) openOrphan(n *node, write bool, cause error) error {
 // addHandle counts a handle; n.mu is held and the file loaded.
 func (c *Cache) addHandle(n *node, write bool, path string) error {
 	if write {
+		if n.missing { // what is written would be gone with the last handle
+			return fmt.Errorf("open %q for writing: %w: %w", path, errLost, syscall.EIO)
+		}
 		if n.ro {
 			return fmt.Errorf("open %q for writing: %w", path, syscall.EACCES)
 		}
@@ -206,11 +234,16 @@ func (h *Handle) Sync(ctx context.Context, dataOnly bool) error {
 }
 
 // syncNew makes a new or renamed file's name and record durable, once.
-func (c *Cache) syncNew(n *node) error {
+func (c *Cache) syncNew(n *node) (err error) {
 	if !n.unsynced.Swap(false) {
 		return nil
 	}
-	err := c.withName(n.ino, false, func(rec *catalog.Inode, path string) error {
+	defer func() {
+		if err != nil {
+			n.unsynced.Store(true) // not durable: the next fsync must not say that it is
+		}
+	}()
+	err = c.withName(n.ino, false, func(rec *catalog.Inode, path string) error {
 		return c.share.SyncDir(parentPath(path))
 	})
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
@@ -373,6 +406,11 @@ func (c *Cache) endWrite(n *node) error {
 // stampGrain is how coarse a share's clock may be: NFS servers and old file
 // systems keep whole seconds, FAT two. A stamp younger than that proves nothing.
 const stampGrain = 2e9
+
+// sameContent compares stamps but for ctime, which a rename moves.
+func sameContent(a, b catalog.Stamp) bool {
+	return a.Ino == b.Ino && a.Size == b.Size && a.Mtime == b.Mtime
+}
 
 // settled says whether an unchanged stamp at a later time proves that nothing was
 // written since at.

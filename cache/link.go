@@ -138,15 +138,12 @@ func (c *Cache) linkInCatalog(d lockedDir, rec *catalog.Inode, name, path string
 		}
 		return c.enqueueMove(tx, r, path)
 	})
-	if err == nil {
-		c.changedDir(d.rec.Ino, dst.Mtime)
-	}
 	return out, err
 }
 
-// restamp takes the new ctime of a file that lost one of its names through us: with
+// stampLeft takes the new ctime of a file that lost one of its names through us: with
 // its old stamp it would pass for one that others have changed.
-func (c *Cache) restamp(tx *catalog.Tx, r *catalog.Inode) {
+func (c *Cache) stampLeft(tx *catalog.Tx, r *catalog.Inode) {
 	if r.State != Clean {
 		return
 	}

@@ -63,6 +63,7 @@ func (c *Cache) matchMarker(m share.Marker) error {
 	if err := share.WriteMarker(c.share, m); err != nil {
 		return fmt.Errorf("mark the cache directory as ours: %w", err)
 	}
+	c.shareID = m.ShareID
 	if known != "" {
 		return nil
 	}
@@ -81,6 +82,9 @@ func (c *Cache) raiseHighWater(upTo Ino) error {
 	if err != nil {
 		return err
 	}
+	if c.shareID != "" && m.ShareID != c.shareID { // no marker: never make a new one for a share that is gone
+		return fmt.Errorf("raise the inode number in %s: %w", share.MarkerPath, ErrMarker)
+	}
 	if m.InoHighWater >= uint64(upTo) {
 		return nil
 	}
@@ -95,6 +99,9 @@ func (c *Cache) rememberDepot(id string) error {
 	m, err := c.readMarker()
 	if err != nil {
 		return err
+	}
+	if m.ShareID != c.shareID {
+		return fmt.Errorf("note the depot in %s: %w", share.MarkerPath, ErrMarker)
 	}
 	if m.DepotID != "" && m.DepotID != id {
 		return fmt.Errorf("the cache directory belongs to the depot %s, bucket and prefix hold %s: %w", m.DepotID, id, ErrRejected)

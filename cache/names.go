@@ -86,6 +86,9 @@ func (c *Cache) findOutside(ctx context.Context, parent Ino, name string) (*cata
 	if !isDir(dir) {
 		return nil, errNotDir
 	}
+	if c.gone.Load() {
+		return nil, ErrMarker // nobody knows
+	}
 	if c.unlisted(dir) != nil {
 		if err := c.importDir(ctx, dir); err != nil {
 			return nil, err

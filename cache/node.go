@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type node struct {
 	mu      sync.Mutex // guards below; may cover share calls and one catalog transaction, never the network
 	file    *os.File   // the one backing file, from the first use to the last
 	ro      bool       // the share gave file for reading only
+	missing bool       // others removed the name of file, and it is all there is
 	p       *partial   // what is here of a file that is not whole; nil for others
 	handles int
 	writers int
@@ -125,19 +127,27 @@ func (c *Cache) settleNodes() error {
 // whose mutex is held.
 func (c *Cache) load(n *node, rec *catalog.Inode, path string) error {
 	if n.file != nil {
-		return nil
+		return c.stillThere(n, rec, path)
 	}
 	if !isRegular(rec) {
 		return fmt.Errorf("open %q: %w", path, syscall.EINVAL)
 	}
 	if resident(rec.State) {
 		err := c.loadWhole(n, rec, path)
-		if !errors.Is(err, iofs.ErrNotExist) {
+		switch _, aside := c.evicting.Load(rec.Ino); {
+		case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENXIO):
+			return errOutside // something else has the name
+		case !errors.Is(notThere(err), iofs.ErrNotExist):
 			return err
+		case !aside && c.followsDelete(path):
+			return c.isMissing(rec, path)
 		}
+		c.moves.leave(rec, false)
 		if rec, err = c.vanished(rec, path); err != nil {
 			return err
 		}
+	} else if st, err := c.share.StatSync(path); err == nil && st.IsRegular() {
+		return errOutside // others made a file of that name
 	}
 	return c.loadPartial(n, rec, path)
 }
@@ -157,7 +167,11 @@ func (c *Cache) loadWhole(n *node, rec *catalog.Inode, path string) error {
 		f.Close()
 		return err
 	}
-	if rec.State == Clean && st.Stamp() != rec.Stamp || rec.Stamp.Ino != 0 && st.Ino != rec.Stamp.Ino {
+	if otherFile(rec, st) {
+		f.Close()
+		return errOutside
+	}
+	if rec.State == Clean && st.Stamp() != rec.Stamp {
 		if err := c.touchedOutside(rec, path, st); err != nil {
 			f.Close()
 			return err
@@ -186,8 +200,16 @@ func (c *Cache) touchedOutside(rec *catalog.Inode, path string, st share.Stat) e
 		if err := step(r, evWrite); err != nil {
 			return err
 		}
+		now := c.nanos()
+		if r.DirtySince == 0 {
+			r.DirtySince = now
+		}
 		r.Gen, r.Stamp = gen, st.Stamp()
+		r.FinishedAt = max(r.FinishedAt, min(now, max(st.Mtime, st.Ctime)))
 		r.Flags |= catalog.FlagAdopted
+		if r.Mode != st.Mode || r.UID != st.UID || r.GID != st.GID || r.Mtime != st.Mtime {
+			r.Flags |= catalog.FlagAttrDirty // the depot is to know, whatever became of the bytes
+		}
 		setAttrs(r, st)
 		return c.enqueue(tx, r, path)
 	})
@@ -200,6 +222,9 @@ func (c *Cache) touchedOutside(rec *catalog.Inode, path string, st share.Stat) e
 	return nil
 }
 
+// errLost: the share does not have a file any more that the depot never had.
+var errLost = errors.New("the share lost it before it was uploaded")
+
 // vanished deals with a resident file that the share does not have any more: what
 // the depot has is remote again, what only the share had is gone with it.
 func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error) {
@@ -208,15 +233,25 @@ func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error
 	}
 	if len(rec.Objects) == 0 || rec.Base.Gen == 0 {
 		c.problems.add("lost", path, "the share lost a file that was not uploaded yet", c.now())
-		return nil, fmt.Errorf("open %q: the share lost it before it was uploaded: %w", path, syscall.EIO)
+		now := c.now()
+		c.scans.miss(rec.Ino, now)
+		c.scans.heat(rec.Links[0].Parent, now)
+		return nil, fmt.Errorf("open %q: %w: %w", path, errLost, syscall.EIO)
 	}
 	rec, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if unsettled, err := c.unsettled(tx, r); unsettled || err != nil {
+			return cmp.Or(err, errUnsettled)
+		}
 		if err := step(r, evVanish); err != nil {
 			return err
 		}
 		toRemote(r)
 		return c.putQueue(tx, r, 0, false) // a rename may still have to be followed
 	})
+	if errors.Is(err, errUnsettled) {
+		c.work.Add(rec.Ino, c.now()) // the worker asks the depot
+		return nil, fmt.Errorf("open %q: %w: %w", path, err, syscall.EIO)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -93,6 +93,9 @@ func (c *Cache) fill(n *node) {
 	}
 }
 
+// errWritten: a file that was complete and clean has been written to.
+var errWritten = errors.New("written meanwhile")
+
 // promote moves a file whose last byte has come to its plain path, after its
 // checksum was verified. A file that is whole already, or not yet, is left alone.
 func (c *Cache) promote(n *node) error {
@@ -104,7 +107,7 @@ func (c *Cache) promote(n *node) error {
 	}
 	p.promoting.Lock()
 	defer p.promoting.Unlock()
-	for {
+	for try := 0; ; try++ {
 		p.mu.Lock()
 		whole := p.wholeLocked()
 		p.mu.Unlock()
@@ -128,13 +131,20 @@ func (c *Cache) promote(n *node) error {
 				return nil
 			}
 			if now.State == PartialDirty && rec.State != PartialDirty {
-				return errMoved // a write came while the checksum was computed
+				return errWritten // while the checksum was computed
 			}
 			return c.promoteLocked(n, now, path, crc)
 		})
 		switch {
-		case errors.Is(err, errMoved):
+		case errors.Is(err, errWritten): // withName itself tries again after errMoved
 			continue
+		case errors.Is(err, errOutside) && try < maxLooks:
+			if err := c.lookAtInode(n.ino); err != nil {
+				return err
+			}
+			continue
+		case errors.Is(err, errOutside):
+			return fmt.Errorf("complete %q: something else is in its place: %w", c.pathText(rec), ErrBusy)
 		case errors.Is(err, iofs.ErrNotExist): // unlinked while open: whole without a name
 			return c.wholeOrphan(n)
 		}
@@ -197,7 +207,7 @@ func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint
 	if err != nil {
 		_ = c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) })
 		if errors.Is(err, iofs.ErrExist) {
-			return fmt.Errorf("complete %q: somebody put another file there: %w", path, ErrBusy)
+			return errOutside // others made a file of that name
 		}
 		return fmt.Errorf("complete %q: %w", path, err)
 	}
@@ -229,6 +239,7 @@ func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint
 	n.unsynced.Store(done.State == Dirty)
 	n.clean = catalog.Stamp{}
 	c.problems.clear("fetch", path)
+	c.problems.clear("share", path)
 	c.log.Info("file is whole", "path", path, "size", st.Size, "state", stateName(done.State))
 	if done.State == Clean {
 		c.noteClean(done, path)

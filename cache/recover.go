@@ -95,6 +95,13 @@ func (c *Cache) redo(in *catalog.Intent) error {
 		}
 		return err
 	case catalog.IntentPromote:
+		if isFrom && isTo && from.Ino == to.Ino {
+			// A share without rename flags has both names for a moment.
+			if err := c.share.Unlink(in.From); err != nil {
+				return err
+			}
+			isFrom = false
+		}
 		if isFrom || !isTo {
 			return drop()
 		}
@@ -199,6 +206,9 @@ func (c *Cache) dropOrphans() error {
 		if err := c.cat.Update(func(tx *catalog.Tx) error {
 			r, err := inode(tx, ino)
 			if err != nil {
+				return err
+			}
+			if err := c.bequeath(tx, r); err != nil {
 				return err
 			}
 			if err := c.disown(tx, r, ""); err != nil {

@@ -76,6 +76,10 @@ func (c *Cache) remover(ctx context.Context) {
 			c.removals.Done(key, time.Time{})
 			continue
 		}
+		if c.gone.Load() {
+			c.removals.Done(key, c.now().Add(shareLook))
+			continue
+		}
 		retry := c.removeOn(ctx, d, key)
 		if ctx.Err() != nil {
 			return

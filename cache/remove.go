@@ -113,9 +113,6 @@ func (c *Cache) forgetName(d lockedDir, ino Ino, name, path string, open bool, i
 		}
 		return nil
 	})
-	if err == nil && here {
-		c.changedDir(d.rec.Ino, dst.Mtime)
-	}
 	return err
 }
 
@@ -144,7 +141,7 @@ func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string,
 	rec.Ctime = c.nanos()
 	if len(rec.Links) > 0 {
 		rec.Nlink = uint32(len(rec.Links))
-		c.restamp(tx, rec)
+		c.stampLeft(tx, rec)
 		if err := tx.PutQueue(&catalog.QueueItem{Ino: ino, NotBefore: rec.Ctime, Since: rec.Ctime}); err != nil {
 			return err
 		}
@@ -240,6 +237,9 @@ func (c *Cache) reapOrphan(n *node) {
 		}
 		if gone = r.Flags&catalog.FlagOrphan != 0 && len(r.Links) == 0; !gone {
 			return nil // linked again (linkat with AT_EMPTY_PATH)
+		}
+		if err := c.bequeath(tx, r); err != nil {
+			return err
 		}
 		if err := c.disown(tx, r, ""); err != nil {
 			return err
@@ -367,9 +367,6 @@ func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, in
 	})
 	if err != nil {
 		return err
-	}
-	if here {
-		c.changedDir(d.rec.Ino, dst.Mtime)
 	}
 	c.dirSeen.Delete(rec.Ino)
 	c.kickRemovals(rec, path)

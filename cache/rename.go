@@ -321,12 +321,6 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 	if err != nil {
 		return err
 	}
-	if fromSt != nil {
-		c.changedDir(m.from.rec.Ino, fromSt.Mtime)
-	}
-	if toSt != nil {
-		c.changedDir(m.to.rec.Ino, toSt.Mtime)
-	}
 	if n := c.peek(m.src.Ino); n != nil {
 		// The next fsync must make the new name durable.
 		if m.dst == nil || n.ino != m.dst.Ino {

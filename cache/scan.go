@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	iofs "io/fs"
-	"strings"
 	"sync"
 	"time"
 
@@ -91,7 +90,7 @@ func (c *Cache) scanLoop(ctx context.Context) error {
 			return ctx.Err()
 		case <-t.C:
 		}
-		if err := c.Scan(ctx, false); err != nil && ctx.Err() == nil {
+		if err := c.Scan(ctx, false); err != nil && !errors.Is(err, ErrMarker) && ctx.Err() == nil {
 			c.log.Warn("look at the share", "err", err)
 		}
 	}
@@ -134,6 +133,11 @@ func (c *Cache) Scan(ctx context.Context, all bool) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err := c.followMoves(); err != nil {
+			c.log.Warn("follow what others renamed", "err", err)
+		}
+	}()
 	done := map[Ino]bool{}
 	for _, d := range turn {
 		c.dirSeen.Delete(d) // a change within one tick of the share's clock is found by reading
@@ -204,14 +208,14 @@ func (c *Cache) scanDir(ctx context.Context, dir Ino) (fresh []Ino, err error) {
 		return nil, err
 	}
 	for cookie := uint64(0); ; {
-		var batch []*catalog.Inode
+		var batch []scanned
 		n := 0
 		if err := c.cat.View(func(tx *catalog.Tx) error {
 			return tx.ReadDir(dir, cookie, func(e catalog.Dirent) bool {
 				cookie = e.Cookie
 				n++
-				if r, err := tx.Inode(e.Ino); err == nil && (isDir(r) || isRegular(r)) && inShare(r) {
-					batch = append(batch, r)
+				if r, err := tx.Inode(e.Ino); err == nil && (inShare(r) || c.scans.misses(r.Ino)) {
+					batch = append(batch, scanned{e.Name, isDir(r), r.Ino})
 				}
 				return n < 500
 			})
@@ -225,54 +229,21 @@ func (c *Cache) scanDir(ctx context.Context, dir Ino) (fresh []Ino, err error) {
 			if ctx.Err() != nil {
 				return fresh, ctx.Err()
 			}
-			if _, seen := c.dirSeen.Load(r.Ino); isDir(r) && !seen {
-				fresh = append(fresh, r.Ino)
+			if err := c.lookAtName(dir, r.name); err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) && !errors.Is(err, errUnsettled) {
+				c.log.Warn("look at a file of the share", "path", join(c.pathText(rec), r.name), "err", err)
 			}
-			if err := c.scanFile(r); err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) {
-				c.log.Warn("look at a file of the share", "path", c.pathText(r), "err", err)
+			if _, seen := c.dirSeen.Load(r.ino); r.dir && !seen {
+				fresh = append(fresh, r.ino)
 			}
 		}
 	}
 }
 
-// scanFile compares one file or directory that should be in the share with the catalog.
-func (c *Cache) scanFile(r *catalog.Inode) error {
-	return c.withName(r.Ino, true, func(rec *catalog.Inode, path string) error {
-		if !inShare(rec) {
-			return nil
-		}
-		n := c.peek(rec.Ino)
-		if n != nil {
-			defer c.drop(n)
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			if n.handles > 0 || n.file != nil {
-				return nil // what is open, release looks at
-			}
-		}
-		st, err := c.share.StatSync(path)
-		if errors.Is(err, iofs.ErrNotExist) {
-			return c.missed(rec, path)
-		}
-		c.scans.mu.Lock()
-		delete(c.scans.missing, rec.Ino)
-		c.scans.mu.Unlock()
-		if err != nil || isDir(rec) {
-			return err
-		}
-		if !st.IsRegular() {
-			c.problems.add("share", path, "others put something here that is no regular file", c.now())
-			return nil
-		}
-		if st.Stamp() == rec.Stamp {
-			return nil
-		}
-		if rec.State == Clean {
-			c.scans.heat(rec.Links[0].Parent, c.now())
-			return c.touchedOutside(rec, path, st)
-		}
-		return c.writtenOutside(rec, path, st)
-	})
+// scanned is one name that the scanner looks at.
+type scanned struct {
+	name string
+	dir  bool
+	ino  Ino
 }
 
 // writtenOutside notes that others go on writing a file that is dirty anyway.
@@ -289,87 +260,6 @@ func (c *Cache) writtenOutside(rec *catalog.Inode, path string, st share.Stat) e
 	}
 	c.kickRec(r)
 	c.inodeChanged(rec.Ino)
-	return nil
-}
-
-// missed is called when the share, whose marker is there, does not have what the
-// catalog says is there.
-func (c *Cache) missed(rec *catalog.Inode, path string) error {
-	if isDir(rec) {
-		return c.missedDir(rec, path)
-	}
-	// Where the directory is missing too, nobody has said anything about the file.
-	_, err := c.share.StatSync(parentPath(path))
-	follow := err == nil && c.cfg.ShareDeletes == FollowDeleted && !strings.HasPrefix(path, "template/")
-	lost := len(rec.Objects) == 0 || rec.Base.Gen == 0
-	if !follow && !lost {
-		_, err := c.vanished(rec, path)
-		return err
-	}
-	now := c.now()
-	c.scans.mu.Lock()
-	since, ok := c.scans.missing[rec.Ino]
-	if !ok {
-		c.scans.missing[rec.Ino] = now
-	}
-	c.scans.mu.Unlock()
-	c.scans.heat(rec.Links[0].Parent, now)
-	if !ok || now.Sub(since) < missingTime {
-		return nil
-	}
-	if lost {
-		c.log.Error("a file that was not uploaded yet was removed from the share", "path", path, "size", rec.Size)
-	} else {
-		c.log.Info("a file was removed from the share; it is deleted everywhere", "path", path)
-	}
-	d, err := c.lookDir(rec.Links[0].Parent)
-	if err != nil {
-		return err
-	}
-	intent := &catalog.Intent{}
-	if err := c.forgetName(d, rec.Ino, rec.Links[0].Name, path, false, intent); err != nil {
-		return err
-	}
-	c.kickRemovals(rec, path)
-	c.entryChanged(d.rec.Ino, rec.Links[0].Name)
-	c.changed.wake()
-	return nil
-}
-
-// missedDir notes that a directory is not in the share any more; what the depot
-// has in it is remote, and the directory is made again when it is needed.
-func (c *Cache) missedDir(rec *catalog.Inode, path string) error {
-	_, err := c.change(rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
-		r.Flags &^= catalog.FlagHere
-		return nil
-	})
-	c.dirSeen.Delete(rec.Ino) // what is in it is looked at next
-	if err == nil {
-		c.log.Warn("a directory vanished from the share", "path", path)
-	}
-	return err
-}
-
-// checkMarker makes sure that the share is still the one that we know. Without
-// it an empty directory would pass for a share whose files were all removed.
-func (c *Cache) checkMarker() error {
-	m, err := share.ReadMarker(c.share)
-	known, serr := c.setting(settingShare)
-	if serr != nil {
-		return serr
-	}
-	switch {
-	case errors.Is(err, iofs.ErrNotExist), err == nil && m.ShareID != known:
-		c.gone.Store(true)
-		c.problems.add("share", share.MarkerPath, "the share is not mounted, or is another one: nothing is changed until it is back", c.now())
-		return ErrMarker
-	case err != nil:
-		return err
-	}
-	if c.gone.Swap(false) {
-		c.problems.clear("share", share.MarkerPath)
-		c.log.Info("the share is back")
-	}
 	return nil
 }
 

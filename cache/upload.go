@@ -71,6 +71,13 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 		rec, path = now, p
 		return c.load(n, now, p)
 	}); err != nil {
+		if err = c.takeIn(rec.Ino, err); errors.Is(err, errUnsettled) {
+			return c.settleVanished(ctx, d, rec.Ino)
+		}
+		if errors.Is(err, errLost) || errors.Is(err, iofs.ErrNotExist) && c.scans.misses(rec.Ino) {
+			c.unorder(rec.Ino) // nobody waits for what is not there
+			return laterError{c.now().Add(c.cfg.ScanInterval), "removed from the share"}
+		}
 		return err
 	}
 	if !n.whole.Load() {
@@ -329,7 +336,7 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 		current = r.Gen == s.rec.Gen && r.State == Dirty
 		if (same || watched) && current {
 			r.Stamp, r.DirtySince = s.stamp, 0
-			r.Flags &^= catalog.FlagAdopted
+			r.Flags &^= catalog.FlagAdopted | catalog.FlagUnseen
 			if sameAttrs(r, s.rec) {
 				r.Flags &^= catalog.FlagAttrDirty
 			} else {

@@ -198,6 +198,9 @@ func (c *Cache) workLoop(ctx context.Context) error {
 
 // attend reconciles one inode and returns when to look again; zero: done or parked.
 func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
+	if c.gone.Load() {
+		return c.now().Add(shareLook)
+	}
 	var it *catalog.QueueItem
 	err := c.cat.View(func(tx *catalog.Tx) error {
 		var err error
@@ -293,6 +296,8 @@ func (c *Cache) failed(it *catalog.QueueItem, path string, cause error) time.Tim
 		if it.Attempts < 3 {
 			at = now.Add(2 * time.Second)
 		}
+	case errors.Is(cause, ErrMarker): // status says that, once for all files
+		return now.Add(shareLook)
 	case errors.Is(cause, ErrUnavailable):
 		at = now.Add(100 * time.Millisecond) // the breaker says when
 	}

@@ -26,6 +26,7 @@ func (b *bridge) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	if err != nil {
 		return b.fail("open", in.NodeId, err)
 	}
+	b.stale.opened(in.Pid)
 	if b.killPriv && in.Uid != 0 && writes(in.Flags) {
 		// Passthrough writes do not come by here, so the bits go at the open.
 		if err := b.dropPriv(cache.Ino(in.NodeId)); err != nil {
@@ -95,7 +96,7 @@ func (b *bridge) attach(h Handle, flags uint32, out *fuse.OpenOut) (unseen bool)
 		// Writes inside the file may run side by side; the heart orders what it must.
 		out.OpenFlags |= fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 	case cached:
-		if b.keepCache {
+		if b.keepCache && !b.notes.stale(h.Ino()) {
 			out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 		}
 	}

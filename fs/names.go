@@ -60,6 +60,7 @@ func (b *bridge) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.St
 	if err != nil {
 		return nil, b.fail("readlink", in.NodeId, err)
 	}
+	b.stale.opened(in.Pid)
 	return []byte(target), fuse.OK
 }
 

@@ -32,7 +32,8 @@ type notice struct {
 type notices struct {
 	mu      sync.Mutex // guards below
 	waiting map[notice]struct{}
-	live    bool // false: nobody is there who could remember anything
+	telling map[notice]struct{} // taken, and perhaps not told yet
+	live    bool                // false: nobody is there who could remember anything
 
 	wake chan struct{} // capacity 1
 }
@@ -67,8 +68,25 @@ func (q *notices) take(empty map[notice]struct{}) map[notice]struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	full := q.waiting
-	q.waiting = empty
+	q.waiting, q.telling = empty, full
 	return full
+}
+
+// told ends what take began.
+func (q *notices) told() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.telling = nil
+}
+
+// stale says whether the kernel may not know yet that its pages of ino are old.
+func (q *notices) stale(ino cache.Ino) bool {
+	n := notice{ino: ino, what: wholeNode}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, waits := q.waiting[n]
+	_, flies := q.telling[n]
+	return waits || flies
 }
 
 // kernelCache is what a notice is told to: *fuse.Server.
@@ -101,6 +119,7 @@ func (q *notices) deliver(ctx context.Context, k kernelCache, strange *throttle)
 				strange.warn("invalidate in the kernel", "ino", uint64(n.ino), "name", n.name, "status", st.String())
 			}
 		}
+		q.told()
 		if len(batch) > keepBatch {
 			batch = map[notice]struct{}{} // a burst's map is not kept: maps never shrink
 		}

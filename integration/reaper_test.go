@@ -31,6 +31,13 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(mapEnv); path != "" {
+		if err := serveMapping(path); err != nil {
+			fmt.Fprintln(os.Stderr, "integration:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if dir := os.Getenv(runDirEnv); dir != "" {
 		os.Exit(runTests(m, dir))
 	}

@@ -83,6 +83,7 @@ const (
 	FlagNoAttr                      // attributes are guesses until the object's metadata was read
 	FlagOrphan                      // no name any more, kept because it was open
 	FlagXattrs                      // has, or had, extended attributes: without it DeleteInode looks for none
+	FlagUnseen                      // made by others while Base was not here: Base is kept as a conflict before it is replaced
 )
 
 // Dirent is a name in a directory.

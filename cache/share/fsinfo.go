@@ -59,7 +59,7 @@ var networkTypes = []uint32{
 
 // IsNetwork says whether other machines may see and change the share, so that
 // what they do shows here with a delay.
-func (s *Share) IsNetwork() bool { return slices.Contains(networkTypes, uint32(s.fsType)) }
+func (s *Share) IsNetwork() bool { return slices.Contains(networkTypes, uint32(s.fsType.Load())) }
 
 // Now reads the share's own clock, in ns since 1970: that of the NFS server where
 // it is one, which the times in a Stamp come from.

@@ -1,6 +1,10 @@
 package share
 
-import "strconv"
+import (
+	"path"
+	"strconv"
+	"time"
+)
 
 // Private is depotfs's own directory in the share, never shown in the mount.
 const Private = ".depotfs"
@@ -13,6 +17,9 @@ const (
 	OpenDir    = Private + "/open"
 	EvictDir   = Private + "/evict"
 	CleanDir   = Private + "/clean"
+
+	// ConflictDir has the losers of conflicts that could only be kept here.
+	ConflictDir = Private + "/conflicts"
 
 	clockPath = Private + "/clock"
 )
@@ -41,5 +48,10 @@ func OpenPath(ino uint64) string { return OpenDir + "/" + decimal(ino) }
 
 // EvictPath is where a file waits that is being evicted.
 func EvictPath(ino uint64) string { return EvictDir + "/" + decimal(ino) }
+
+// ConflictPath is where a file goes that others put in the way of one of ours.
+func ConflictPath(now time.Time, rel string) string {
+	return ConflictDir + "/" + now.UTC().Format("20060102T150405.000000000Z") + "/" + path.Base(rel)
+}
 
 func decimal(ino uint64) string { return strconv.FormatUint(ino, 10) }

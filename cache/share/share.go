@@ -31,7 +31,7 @@ type Share struct {
 type root struct {
 	dir    string
 	fd     int
-	fsType int64
+	fsType atomic.Int64
 	log    *slog.Logger
 	fault  func(op, tag, rel string) error
 
@@ -75,7 +75,7 @@ func (s *Share) probe() error {
 	if err := unix.Fstatfs(s.fd, &fs); err != nil {
 		return fmt.Errorf("statfs: %w", err)
 	}
-	s.fsType = int64(fs.Type)
+	s.fsType.Store(int64(fs.Type))
 	return nil
 }
 

@@ -115,6 +115,11 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 	fmt.Fprintf(w, "depotfs  zone %s on %s  (%s)\n\n", st.Zone, printable(st.Mountpoint), strings.Join(how, ", "))
 	t := table{indent: "  "}
 	t.add("share", printable(st.CacheDir))
+	if why := shareGone(st.Problems); why != "" {
+		t.add("", "GONE: "+printable(why))
+	} else if !st.Since.IsZero() {
+		t.add("", checkLine(st.Cache))
+	}
 	t.add("store", storeLine(st.Store))
 	if st.Store.Reason != "" {
 		t.add("", printable(st.Store.Reason))
@@ -243,6 +248,21 @@ func cacheLines(c cache.CacheStatus) (known, where string) {
 		where += ", " + humanize.Comma(c.Remote) + " in the depot only"
 	}
 	return known, where
+}
+
+// checkLine says how old the oldest look at the share is.
+func checkLine(c cache.CacheStatus) string {
+	return "what others do in it was looked for everywhere within " + agoText(time.Duration(c.OldestCheckSeconds*float64(time.Second)))
+}
+
+// shareGone is why the share cannot be used, "" where it can.
+func shareGone(all []cache.Problem) string {
+	for _, p := range all {
+		if p.Kind == "share" && p.Path == ".depotfs/depot.json" {
+			return p.Reason
+		}
+	}
+	return ""
 }
 
 // shownTransfers and shownProblems keep the picture on one screen; --json has all.

@@ -18,7 +18,7 @@ func TestStatusPicture(t *testing.T) {
 		},
 		Pending:  cache.PendingStatus{Files: 1, Bytes: 1 << 30, Removals: 2, OldestSeconds: 75, Uploading: []cache.Transfer{{Path: "a.qcow2", Done: 1 << 29, Total: 1 << 30}}},
 		Adoption: cache.AdoptionStatus{State: "running", DirsDone: 1234, DirsLeft: 56, Files: 10_000, Bytes: 3 << 30, Same: 70, Conflicts: 1, Comparing: 8},
-		Cache:    cache.CacheStatus{Files: 1200, Dirs: 1, Resident: 1100, Remote: 100, Bytes: 5 << 30},
+		Cache:    cache.CacheStatus{Files: 1200, Dirs: 1, Resident: 1100, Remote: 100, Bytes: 5 << 30, OldestCheckSeconds: 7200},
 		Problems: []cache.Problem{
 			{Path: "b\nc", Kind: "upload", Reason: "connection refused", Since: now.Add(-90 * time.Second), Attempts: 3},
 		},
@@ -26,6 +26,7 @@ func TestStatusPicture(t *testing.T) {
 	want := `depotfs  zone ber1 on /mnt/secondary  (gateway, kernel passthrough, up 3 h)
 
   share     /export
+            what others do in it was looked for everywhere within 2 h
   store     UNAVAILABLE: depot/cs/ at http://store:9000
             connection refused
             sent 3.0 MiB, received 0 B, 1,001 requests, 1 retry
@@ -46,6 +47,17 @@ func TestStatusPicture(t *testing.T) {
 	drawStatus(&got, st, now)
 	if got.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got.String(), want)
+	}
+}
+
+// A share that is gone is the first thing to see.
+func TestStatusShowsThatTheShareIsGone(t *testing.T) {
+	var got strings.Builder
+	drawStatus(&got, cache.Status{CacheDir: "/export", Problems: []cache.Problem{
+		{Path: ".depotfs/depot.json", Kind: "share", Reason: "the share is not mounted"},
+	}}, time.Now())
+	if !strings.Contains(got.String(), "/export\n           GONE: the share is not mounted\n") {
+		t.Errorf("got:\n%s", got.String())
 	}
 }
 
