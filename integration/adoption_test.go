@@ -66,7 +66,7 @@ func metadataOf(t testing.TB, path string) map[string]string {
 }
 
 // The first mount over a secondary storage of which the bucket has a part already,
-// killed twice on its way: it answers at once, sends what is missing and nothing
+// killed three times on its way: it answers at once, sends what is missing and nothing
 // else, and in the end the bucket is the share.
 func TestAdoptAnExistingStorage(t *testing.T) {
 	t.Parallel()
@@ -87,6 +87,8 @@ func TestAdoptAnExistingStorage(t *testing.T) {
 		}
 		d.Put(t, path, body, metadataOf(t, filepath.Join(z.share, path)))
 	}
+	z.mount()
+	z.kill() // in the middle of the walk, most likely
 	z.mount()
 	// At once: a deep path, a listing, and a new file.
 	late := files[len(files)-1]
