@@ -63,6 +63,7 @@ func TestUploadWhileOpenForWriting(t *testing.T) {
 			sends := func() int { return e.store.Calls(storetest.Put) + e.store.Calls(storetest.Complete) }
 			data := pattern(1, size)
 			h := e.held("f", data)
+			made, _ := e.lookup("f")
 			there := func() bool { b, _ := e.object("p/f"); return bytes.Equal(b, data) }
 			e.within("uploaded without a close", 30*time.Second, there)
 			e.within("nothing is pending", 10*time.Second, func() bool { return e.pending() == 0 })
@@ -70,6 +71,9 @@ func TestUploadWhileOpenForWriting(t *testing.T) {
 				t.Errorf("state %q of a file that the depot has and somebody has open", s)
 			}
 			e.flush()
+			if a, err := e.lookup("f"); err != nil || a.Atime != made.Atime {
+				t.Errorf("the upload moved the time of access from %d to %d (%v)", made.Atime, a.Atime, err)
+			}
 
 			copy(data[100:], "written through the same descriptor")
 			e.writeTo(h, data[100:200], 100)

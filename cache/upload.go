@@ -105,6 +105,10 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 		if s.seen, err = c.share.Now(); err != nil {
 			return err
 		}
+		if s.file, err = unnoticed(n.file); err != nil {
+			return fmt.Errorf("open %q to read it: %w", path, err)
+		}
+		defer s.file.Close()
 		passWrites(s.file)
 	}
 	if err := c.takeStamp(s, cl); err != nil {

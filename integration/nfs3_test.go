@@ -96,13 +96,6 @@ func (a *answer) postAttr() (size uint64, present bool) {
 	return size, true
 }
 
-func (a *answer) wcc() {
-	if a.u32() != 0 {
-		a.fixed(24)
-	}
-	a.postAttr()
-}
-
 func (c *nfs3) lookup(dir handle, name string) (handle, error) {
 	a, err := c.call(3, (&xdr{}).opaque(dir).str(name))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync/atomic"
 	"testing"
@@ -184,4 +185,44 @@ func TestNFSKilledWithFilesOpen(t *testing.T) {
 	}
 	z.evict("image")
 	holds(t, z.path("image"), body)
+}
+
+// A listing by NFSv3 goes on from its cookie over a restart of server and depotfs.
+func TestNFSListsOverRestart(t *testing.T) {
+	t.Parallel()
+	z := newZone(t)
+	const files = 400
+	for i := range files {
+		put(t, z.path(fmt.Sprintf("dir/%03d", i)), nil)
+	}
+	g := newGanesha(t, z, nil)
+	n := g.nfs3()
+	dir, err := n.mount(export + "/dir")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	restarted := false
+	for cookie, end := uint64(0), false; !end; {
+		var entries []nfsEntry
+		if entries, end, err = n.readdir(dir, cookie, 2048); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			seen[e.name]++
+			cookie = e.cookie
+		}
+		if len(seen) > files/2 && !restarted {
+			restarted = true
+			g.restart()
+		}
+	}
+	if !restarted {
+		t.Error("the whole listing came at once: this shows nothing")
+	}
+	for i := range files {
+		if name := fmt.Sprintf("%03d", i); seen[name] != 1 {
+			t.Errorf("%s was listed %d times", name, seen[name])
+		}
+	}
 }
