@@ -31,6 +31,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if job := os.Getenv(workerEnv); job != "" {
+		os.Exit(runWorker(job))
+	}
 	if dir := os.Getenv(runDirEnv); dir != "" {
 		os.Exit(runTests(m, dir))
 	}
