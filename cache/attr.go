@@ -22,7 +22,7 @@ func (c *Cache) SetAttr(ctx context.Context, ino Ino, h *Handle, s SetAttr) (Att
 			return Attr{}, err
 		}
 	}
-	if s.Valid&^SetSize != 0 {
+	if s.Valid != SetSize {
 		if err := c.setRest(ino, s); err != nil {
 			return Attr{}, err
 		}
@@ -49,7 +49,7 @@ func (c *Cache) setSize(ctx context.Context, ino Ino, h *Handle, size int64) err
 	return h.Truncate(ctx, size)
 }
 
-// setRest changes mode, owner and times.
+// setRest changes mode, owner and times; nothing to change still moves ctime.
 func (c *Cache) setRest(ino Ino, s SetAttr) error {
 	n := c.peek(ino)
 	if n != nil {
@@ -86,7 +86,7 @@ func (c *Cache) setRest(ino Ino, s SetAttr) error {
 		return c.setRoot(s)
 	}
 	if errors.Is(err, iofs.ErrNotExist) {
-		return c.setUnnamed(ino, s)
+		return c.setUnnamed(n, ino, s)
 	}
 	return err
 }
@@ -114,11 +114,14 @@ func (c *Cache) setRoot(s SetAttr) error {
 
 // setUnnamed changes a removed directory or an unlinked file that is not whole:
 // nobody but its holders will see.
-func (c *Cache) setUnnamed(ino Ino, s SetAttr) error {
-	_, err := c.change(ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+func (c *Cache) setUnnamed(n *node, ino Ino, s SetAttr) error {
+	r, err := c.change(ino, func(_ *catalog.Tx, r *catalog.Inode) error {
 		c.applyAttrs(r, s)
 		return nil
 	})
+	if err == nil {
+		setPartial(n, r, s)
+	}
 	return err
 }
 
@@ -129,7 +132,7 @@ func (c *Cache) setOpen(n *node, file *os.File, s SetAttr) error {
 		return err
 	}
 	fd := int(file.Fd())
-	if uid, gid := s.owner(); uid >= 0 || gid >= 0 {
+	if uid, gid := s.owner(); uid >= 0 || gid >= 0 || s.Valid == 0 {
 		if err := c.mayKeepOwner(ignoringEINTR(func() error { return unix.Fchown(fd, uid, gid) }), before, uid, gid); err != nil {
 			return err
 		}
@@ -161,7 +164,7 @@ func (c *Cache) setOpen(n *node, file *os.File, s SetAttr) error {
 }
 
 func (c *Cache) setInShare(path string, before share.Stat, s SetAttr) error {
-	if uid, gid := s.owner(); uid >= 0 || gid >= 0 {
+	if uid, gid := s.owner(); uid >= 0 || gid >= 0 || s.Valid == 0 {
 		if err := c.mayKeepOwner(c.share.Chown(path, uid, gid), before, uid, gid); err != nil {
 			return err
 		}
@@ -198,6 +201,7 @@ func (c *Cache) noteAttrs(ino Ino, path string, before, after share.Stat) error 
 			r.Atime, r.Mtime, r.Ctime = after.Atime, after.Mtime, after.Ctime
 		} else {
 			setAttrs(r, after)
+			r.Ctime = after.Ctime
 		}
 		return c.enqueueAttrs(tx, r, path)
 	})
@@ -217,17 +221,27 @@ func (c *Cache) setRemote(n *node, rec *catalog.Inode, path string, s SetAttr) e
 	if err != nil {
 		return err
 	}
-	if n != nil {
-		n.mu.Lock()
-		if n.p != nil {
-			n.p.mu.Lock()
-			n.p.mtime = r.Mtime
-			n.p.mu.Unlock()
-		}
-		n.mu.Unlock()
-	}
+	setPartial(n, r, s)
 	c.kickRec(r)
 	return nil
+}
+
+// setPartial gives a partial file that is open the times of its record r; n may be nil.
+func setPartial(n *node, r *catalog.Inode, s SetAttr) {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.p == nil {
+		return
+	}
+	n.p.mu.Lock()
+	defer n.p.mu.Unlock()
+	if s.Valid&(SetMtime|SetMtimeNow) != 0 {
+		n.p.mtime = r.Mtime // else it may be newer: writes are recorded later
+	}
+	n.p.ctime = r.Ctime
 }
 
 func (c *Cache) applyAttrs(r *catalog.Inode, s SetAttr) {

@@ -175,6 +175,10 @@ func (c *Cache) attrOf(rec *catalog.Inode) Attr {
 	}
 	n := c.peek(rec.Ino)
 	if n == nil {
+		// The last handle may have closed since rec was read: what it left is on record.
+		if now, err := c.cat.Inode(rec.Ino); err == nil {
+			a = recorded(now)
+		}
 		return a
 	}
 	defer c.drop(n)
@@ -184,14 +188,22 @@ func (c *Cache) attrOf(rec *catalog.Inode) Attr {
 	case n.file == nil:
 	case n.whole.Load():
 		if st, err := c.share.StatFile(n.file, false); err == nil {
-			a.Size, a.Blocks, a.Atime, a.Mtime, a.Ctime = st.Size, st.Blocks, st.Atime, st.Mtime, st.Ctime
+			if st.Stamp() != rec.Stamp { // as after a promotion since rec was read
+				if now, err := c.cat.Inode(rec.Ino); err == nil {
+					rec, a = now, recorded(now)
+				}
+			}
+			if st.Stamp() != rec.Stamp {
+				a.Ctime = max(a.Ctime, st.Ctime) // what setxattr moved is on record only
+			}
+			a.Size, a.Blocks, a.Atime, a.Mtime = st.Size, st.Blocks, st.Atime, st.Mtime
 			a.Mode = a.Mode&syscall.S_IFMT | st.Mode&0o7777 // writing clears set-id bits
 		}
 	default:
 		n.p.mu.Lock()
 		a.Size, a.Mtime = n.p.size, n.p.mtime
-		a.Ctime = max(a.Ctime, n.p.mtime)
-		a.Blocks = (n.p.here.Len() + 511) / 512
+		a.Ctime = max(a.Ctime, n.p.ctime)
+		a.Blocks = blocksOf(a.Size)
 		n.p.mu.Unlock()
 	}
 	return a
@@ -199,9 +211,18 @@ func (c *Cache) attrOf(rec *catalog.Inode) Attr {
 
 // recorded is rec as stat shows it while nobody has the inode open.
 func recorded(rec *catalog.Inode) Attr {
-	return Attr{Ino: rec.Ino, Mode: rec.Mode, Nlink: rec.Nlink, UID: rec.UID, GID: rec.GID, Rdev: rec.Rdev,
+	a := Attr{Ino: rec.Ino, Mode: rec.Mode, Nlink: rec.Nlink, UID: rec.UID, GID: rec.GID, Rdev: rec.Rdev,
 		Size: rec.Size, Blocks: rec.Blocks, Atime: rec.Atime, Mtime: rec.Mtime, Ctime: rec.Ctime}
+	if isRegular(rec) && !resident(rec.State) {
+		a.Blocks = blocksOf(rec.Size)
+	}
+	return a
 }
+
+// blocksOf is what stat shows for a file that is not here: what it would take if it
+// were. Fewer blocks than bytes mean holes to tar and cp, and none at all nothing
+// but zeros; they would not even read it.
+func blocksOf(size int64) int64 { return (size + 511) / 512 }
 
 // OpenDir notices what others changed in the directory.
 func (c *Cache) OpenDir(ctx context.Context, ino Ino) error {
@@ -224,7 +245,7 @@ func (c *Cache) ReadDirPlus(_ context.Context, ino Ino, cookie uint64, fn func(D
 	return c.cat.View(func(tx *catalog.Tx) error {
 		return tx.ReadDir(ino, cookie, func(d catalog.Dirent) bool {
 			var a Attr
-			if rec, err := tx.Inode(d.Ino); err == nil {
+			if rec, err := c.cat.Inode(d.Ino); err == nil { // attrOf reads it once more
 				a = c.attrOf(rec)
 			}
 			return fn(DirEntry{Name: d.Name, Ino: d.Ino, Type: d.Type, Cookie: d.Cookie}, a)

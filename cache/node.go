@@ -204,13 +204,13 @@ func (c *Cache) touchedOutside(rec *catalog.Inode, path string, st share.Stat) e
 		if r.DirtySince == 0 {
 			r.DirtySince = now
 		}
-		r.Gen, r.Stamp = gen, st.Stamp()
-		r.FinishedAt = max(r.FinishedAt, min(now, max(st.Mtime, st.Ctime)))
-		r.Flags |= catalog.FlagAdopted
 		if r.Mode != st.Mode || r.UID != st.UID || r.GID != st.GID || r.Mtime != st.Mtime {
 			r.Flags |= catalog.FlagAttrDirty // the depot is to know, whatever became of the bytes
 		}
-		setAttrs(r, st)
+		setAttrs(r, st) // which looks at the old stamp
+		r.Gen, r.Stamp = gen, st.Stamp()
+		r.FinishedAt = max(r.FinishedAt, min(now, max(st.Mtime, st.Ctime)))
+		r.Flags |= catalog.FlagAdopted
 		return c.enqueue(tx, r, path)
 	})
 	if err != nil {
@@ -269,11 +269,16 @@ func toRemote(r *catalog.Inode) {
 	r.Flags &^= catalog.FlagAdopted
 }
 
-// setAttrs copies what the share says of a file into its record.
+// setAttrs copies what the share says of a file into its record. The ctime stays
+// where nothing changed since we had it: it may be older than the share's.
 func setAttrs(r *catalog.Inode, st share.Stat) {
+	ctime := st.Ctime
+	if st.Stamp() == r.Stamp {
+		ctime = r.Ctime
+	}
 	r.Mode, r.UID, r.GID, r.Rdev = st.Mode, st.UID, st.GID, st.Rdev
 	r.Size, r.Blocks = st.Size, st.Blocks
-	r.Atime, r.Mtime, r.Ctime = st.Atime, st.Mtime, st.Ctime
+	r.Atime, r.Mtime, r.Ctime = st.Atime, st.Mtime, ctime
 }
 
 func isDir(r *catalog.Inode) bool     { return r.Mode&syscall.S_IFMT == syscall.S_IFDIR }

@@ -38,6 +38,7 @@ type partial struct {
 	written  extent.Set
 	limit    int64          // of the base, only [0, limit) is still part of the file
 	mtime    int64          // ns; the file's logical time, not the partial file's
+	ctime    int64          // likewise
 	sidecar  *share.Sidecar // non-nil once something was written
 	flights  []*flight
 	waiters  []*waiter
@@ -69,7 +70,7 @@ func (c *Cache) loadPartial(n *node, rec *catalog.Inode, path string) error {
 		f.Close()
 		return err
 	}
-	p := &partial{ino: n.ino, file: f, size: rec.Size, limit: rec.BaseLimit, mtime: rec.Mtime,
+	p := &partial{ino: n.ino, file: f, size: rec.Size, limit: rec.BaseLimit, mtime: rec.Mtime, ctime: rec.Ctime,
 		fills: c.rules.Of(path).Fill, here: extent.FromRanges(ext.Here), written: extent.FromRanges(ext.Written)}
 	if rec.State == PartialDirty {
 		if err := c.replaySidecar(p, rec); err != nil {
@@ -261,7 +262,7 @@ func (c *Cache) saveExtents(n *node) error {
 		}
 		r.Size, r.BaseLimit, r.Mtime = p.size, p.limit, p.mtime
 		if p.sidecar != nil {
-			r.Ctime = max(r.Ctime, p.mtime)
+			r.Ctime = max(r.Ctime, p.ctime)
 		}
 		r.Blocks = (p.here.Len() + 511) / 512
 		return tx.PutExtents(n.ino, catalog.Extents{Here: p.here.Ranges(), Written: p.written.Ranges()})

@@ -88,7 +88,7 @@ func (c *Cache) writePartial(n *node, b []byte, off int64) (int, error) {
 		p.here.Add(off, end)
 		p.written.Add(off, end)
 		p.size = max(p.size, end)
-		p.mtime = c.nanos()
+		p.touch(c.nanos())
 		p.wakeLocked()
 	}
 	if errors.Is(err, syscall.ENOSPC) {
@@ -96,6 +96,9 @@ func (c *Cache) writePartial(n *node, b []byte, off int64) (int, error) {
 	}
 	return m, err
 }
+
+// touch moves the times for a change of the bytes; p.mu is held.
+func (p *partial) touch(now int64) { p.mtime, p.ctime = now, now }
 
 // growLocked extends the file with zeros.
 func (p *partial) growLocked(size int64) error {
@@ -140,7 +143,7 @@ func (c *Cache) truncatePartialLocked(n *node, size int64) error {
 	p := n.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mtime = c.nanos()
+	p.touch(c.nanos())
 	if size >= p.size {
 		return p.growLocked(size)
 	}

@@ -93,9 +93,6 @@ func (c *Cache) fill(n *node) {
 	}
 }
 
-// errWritten: a file that was complete and clean has been written to.
-var errWritten = errors.New("written meanwhile")
-
 // promote moves a file whose last byte has come to its plain path, after its
 // checksum was verified. A file that is whole already, or not yet, is left alone.
 func (c *Cache) promote(n *node) error {
@@ -151,6 +148,10 @@ func (c *Cache) promote(n *node) error {
 		return err
 	}
 }
+
+// errWritten: a write came while the checksum was computed. It is not errMoved, for
+// which withName would go on asking with what was on record before.
+var errWritten = errors.New("written meanwhile")
 
 // verify computes the checksum of a complete clean file and compares it with the
 // version's. Without a recorded one, length and the conditional GETs have to do.
@@ -215,18 +216,41 @@ func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint
 	if err != nil {
 		return err
 	}
+	var gen uint64
+	if n.writers > 0 {
+		if gen, err = c.cat.NextGen(); err != nil {
+			return err
+		}
+	}
 	var done *catalog.Inode
 	done, err = c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		if err := becomeWhole(tx, r, st); err != nil {
 			return err
 		}
+		r.Ctime = max(r.Ctime, p.ctime)
 		if r.State == Clean && !r.Base.HasCRC {
 			r.Base.CRC64, r.Base.HasCRC = crc, true
+		}
+		if r.State == Clean && n.writers > 0 {
+			// It was opened for writing when it was not whole; from now on nobody sees
+			// its first write.
+			if err := step(r, evWrite); err != nil {
+				return err
+			}
+			r.Gen, r.DirtySince = gen, c.nanos()
+			if err := c.enqueue(tx, r, path); err != nil {
+				return err
+			}
 		}
 		return tx.DeleteIntent(intent.Seq)
 	})
 	if err != nil {
 		return err
+	}
+	if n.writers > 0 {
+		if err := c.cat.Sync(context.Background()); err != nil {
+			return fmt.Errorf("mark %q dirty: %w", path, err)
+		}
 	}
 	n.whole.Store(true)
 	if p.sidecar != nil {
@@ -275,8 +299,9 @@ func becomeWhole(tx *catalog.Tx, r *catalog.Inode, st share.Stat) error {
 	if err := step(r, evWhole); err != nil {
 		return err
 	}
+	ctime := r.Ctime // the share's moves with the rename, but nothing was changed
 	setAttrs(r, st)
-	r.Stamp = st.Stamp()
+	r.Stamp, r.Ctime = st.Stamp(), ctime
 	return tx.DeleteExtents(r.Ino)
 }
 
@@ -290,8 +315,16 @@ func (c *Cache) wholeOrphan(n *node) error {
 	}
 	n.p.mu.Lock()
 	defer n.p.mu.Unlock()
-	if n.p.wholeLocked() {
-		n.whole.Store(true)
+	if !n.p.wholeLocked() {
+		return nil
 	}
+	rec, err := c.record(n.ino)
+	if err != nil {
+		return err
+	}
+	if err := c.dressPartial(n.p, rec); err != nil {
+		return fmt.Errorf("complete unlinked inode %d: %w", n.ino, err)
+	}
+	n.whole.Store(true)
 	return nil
 }

@@ -154,7 +154,8 @@ func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string,
 			return err
 		}
 	}
-	if !open {
+	// Nobody tells us who has a FIFO open: it stays for them, as directories do.
+	if !open && rec.Mode&syscall.S_IFMT != syscall.S_IFIFO {
 		return tx.DeleteInode(ino)
 	}
 	rec.Nlink = 0
@@ -350,7 +351,7 @@ func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, in
 		if err := tx.DeleteQueue(r.Ino); err != nil {
 			return err
 		}
-		r.Links, r.Nlink, r.Ctime = nil, 0, c.nanos()
+		r.Links, r.Nlink, r.Size, r.Blocks, r.Ctime = nil, 0, 0, 0, c.nanos()
 		r.Flags |= catalog.FlagOrphan
 		if err := tx.PutInode(r); err != nil {
 			return err

@@ -377,7 +377,7 @@ func (c *Cache) dropDirLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string
 	if err := c.disown(tx, rec, path+"/"); err != nil {
 		return err
 	}
-	rec.Links, rec.Nlink = nil, 0
+	rec.Links, rec.Nlink, rec.Ctime = nil, 0, c.nanos()
 	rec.Flags |= catalog.FlagOrphan
 	if err := tx.DeleteQueue(ino); err != nil {
 		return err

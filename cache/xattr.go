@@ -24,8 +24,8 @@ func (c *Cache) GetXattr(_ context.Context, ino Ino, name string) ([]byte, error
 	if v, ok := strings.CutPrefix(name, virtualXattr); ok {
 		return c.virtual(ino, v)
 	}
-	if strings.HasPrefix(name, "system.") {
-		return nil, syscall.EOPNOTSUPP // ACLs; the mode bits are the whole truth
+	if err := xattrSpace(name); err != nil {
+		return nil, err
 	}
 	var value []byte
 	err := c.cat.View(func(tx *catalog.Tx) error {
@@ -92,10 +92,22 @@ func mayXattr(name string, value []byte) error {
 		return syscall.E2BIG
 	case len(name) > maxName:
 		return syscall.ERANGE
-	case strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "security."):
-		return nil
 	}
-	return syscall.EOPNOTSUPP
+	return xattrSpace(name)
+}
+
+// xattrSpace says whether names like this one can be: one of Linux's name spaces
+// and something after it.
+func xattrSpace(name string) error {
+	for _, space := range []string{"user.", "trusted.", "security."} {
+		if name == space {
+			return syscall.EINVAL
+		}
+		if strings.HasPrefix(name, space) {
+			return nil
+		}
+	}
+	return syscall.EOPNOTSUPP // system. too: the mode bits are the whole truth, not ACLs
 }
 
 func (c *Cache) setVirtual(ino Ino, name, value string) error {
@@ -121,6 +133,9 @@ func (c *Cache) pin(ino Ino, on bool) error {
 func (c *Cache) RemoveXattr(_ context.Context, ino Ino, name string) error {
 	if name == virtualXattr+"pin" {
 		return c.pin(ino, false)
+	}
+	if err := xattrSpace(name); err != nil {
+		return err
 	}
 	return c.withXattrOwner(ino, name, func(tx *catalog.Tx, exists bool) error {
 		if !exists {

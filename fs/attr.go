@@ -2,7 +2,6 @@ package fs
 
 import (
 	"math"
-	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -92,36 +91,15 @@ func split(ns int64) (sec uint64, nsec uint32) {
 }
 
 // join is the reverse of split; times that 64 bits of nanoseconds cannot hold
-// (before 1677, after 2262) become the nearest that they can.
+// (before 1677, after 2262) become the nearest that they can. The very least is not
+// used: the share takes it for the present.
 func join(sec uint64, nsec uint32) int64 {
 	s := int64(sec)
 	switch {
 	case s >= math.MaxInt64/second:
 		return math.MaxInt64
-	case s < math.MinInt64/second:
-		return math.MinInt64
+	case s <= math.MinInt64/second:
+		return math.MinInt64 / second * second
 	}
 	return s*second + int64(nsec)
-}
-
-// withoutPriv is mode as it is after somebody without privileges wrote to the
-// file: set-user-ID goes, set-group-ID goes where it means one.
-func withoutPriv(mode uint32) uint32 {
-	mode &^= syscall.S_ISUID
-	if mode&syscall.S_IXGRP != 0 {
-		mode &^= syscall.S_ISGID
-	}
-	return mode
-}
-
-// dropPriv takes set-user-ID and set-group-ID from a regular file.
-func (b *bridge) dropPriv(ino cache.Ino) error {
-	a, err := b.heart.Attr(b.ctx, ino)
-	if err != nil {
-		return err
-	}
-	if mode := withoutPriv(a.Mode); a.Mode&syscall.S_IFMT == syscall.S_IFREG && mode != a.Mode {
-		_, err = b.heart.SetAttr(b.ctx, ino, nil, cache.SetAttr{Valid: cache.SetMode, Mode: mode & 07777})
-	}
-	return err
 }

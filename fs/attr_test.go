@@ -35,7 +35,7 @@ func TestTimesSplit(t *testing.T) {
 	if got := join(year(2500), 1); got != math.MaxInt64 {
 		t.Errorf("the year 2500: got %d, want the latest time", got)
 	}
-	if got := join(year(1500), 1); got != math.MinInt64 {
+	if got := join(year(1500), 1); got != math.MinInt64/second*second {
 		t.Errorf("the year 1500: got %d, want the earliest time", got)
 	}
 }
@@ -81,8 +81,11 @@ func TestSetAttrOf(t *testing.T) {
 
 func TestWithoutPriv(t *testing.T) {
 	for mode, want := range map[uint32]uint32{0o644: 0o644, 0o4755: 0o755, 0o2755: 0o755, 0o2644: 0o2644, 0o7777: 0o1777} {
-		if got := withoutPriv(mode); got != want {
-			t.Errorf("%o: got %o, want %o", mode, got, want)
+		if got := withoutPriv(mode, true); got != want {
+			t.Errorf("%o by a member: got %o, want %o", mode, got, want)
+		}
+		if got := withoutPriv(mode, false); got != want&^0o2000 {
+			t.Errorf("%o by a stranger: got %o, want %o", mode, got, want&^0o2000)
 		}
 	}
 }

@@ -73,8 +73,13 @@ func (b *bridge) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOu
 func (b *bridge) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ino := cache.Ino(in.NodeId)
 	set := setAttrOf(&in.SetAttrInCommon)
+	if in.Valid&attrBits == 0 {
+		if err := b.mayTouch(&in.InHeader, ino); err != nil {
+			return b.fail("setattr", in.NodeId, err)
+		}
+	}
 	if b.killPriv && mustDropPriv(&in.SetAttrInCommon) {
-		if err := b.dropPriv(ino); err != nil {
+		if err := b.dropPriv(&in.InHeader, ino); err != nil {
 			return b.fail("setattr", in.NodeId, err)
 		}
 	}
@@ -90,13 +95,13 @@ func (b *bridge) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOu
 	return fuse.OK
 }
 
-// mustDropPriv says whether the change takes set-ID bits with it: a new owner
-// always, a new size when the caller has no privilege to keep them.
+// mustDropPriv says whether the change takes set-ID bits with it: a chown always,
+// also one to nobody, a new size when the caller has no privilege to keep them.
 func mustDropPriv(in *fuse.SetAttrInCommon) bool {
 	if in.Valid&fuse.FATTR_MODE != 0 {
 		return false
 	}
-	return in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID) != 0 ||
+	return in.Valid&attrBits == 0 || in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID) != 0 ||
 		in.Valid&fuse.FATTR_SIZE != 0 && in.Valid&fuse.FATTR_KILL_SUIDGID != 0
 }
 

@@ -74,9 +74,9 @@
 // # Set-user-ID bits
 //
 // The kernel leaves them to us (HANDLE_KILLPRIV_V2), because otherwise it asks for
-// security.capability before every single write, passthrough or not. Passthrough
-// writes do not come by, so the bits go when somebody other than root opens for
-// writing.
+// security.capability before every single write, passthrough or not. What it does
+// ask for, before a write to a file with such bits by somebody other than root, is
+// a SETATTR of nothing (priv.go).
 //
 // # Known deadlocks
 //

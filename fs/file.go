@@ -27,9 +27,8 @@ func (b *bridge) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 		return b.fail("open", in.NodeId, err)
 	}
 	b.stale.opened(in.Pid)
-	if b.killPriv && in.Uid != 0 && writes(in.Flags) {
-		// Passthrough writes do not come by here, so the bits go at the open.
-		if err := b.dropPriv(cache.Ino(in.NodeId)); err != nil {
+	if b.killPriv && in.Uid != 0 && in.Flags&syscall.O_TRUNC != 0 {
+		if err := b.dropPriv(&in.InHeader, h.Ino()); err != nil {
 			h.Release()
 			return b.fail("open", in.NodeId, err)
 		}
@@ -172,7 +171,7 @@ func (b *bridge) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32
 		return 0, fuse.EBADF
 	}
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
-		if err := b.dropPriv(h.Ino()); err != nil {
+		if err := b.dropPriv(&in.InHeader, h.Ino()); err != nil {
 			return 0, b.fail("write", in.NodeId, err)
 		}
 	}

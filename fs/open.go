@@ -135,6 +135,15 @@ func (t *openTable) release(ino cache.Ino, write bool) {
 	}
 }
 
+// written says whether ino is open for writing.
+func (t *openTable) written(ino cache.Ino) bool {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.inodes[ino]
+	return o != nil && o.writers > 0
+}
+
 // unseenWriters says whether somebody may change ino without passing by here.
 func (t *openTable) unseenWriters(ino cache.Ino) bool {
 	s := t.shard(ino)

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -44,6 +45,10 @@ func (b *bridge) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, dest []byte) (u
 	names, err := b.heart.ListXattr(b.ctx, cache.Ino(in.NodeId))
 	if err != nil {
 		return 0, b.fail("listxattr", in.NodeId, err)
+	}
+	if in.Uid != 0 {
+		// Who may not read them does not see them.
+		names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "trusted.") })
 	}
 	n := 0
 	for _, name := range names {

@@ -38,7 +38,7 @@ const hardTime = 90 * time.Second
 
 // call is one procedure, tried again over lost connections and servers that are not
 // there or ask for patience.
-func (c *nfs3) call(procedure uint32, args *xdr) (*answer, error) {
+func (c *nfs3) call(procedure uint32, args *xdr) (*reply, error) {
 	for end := time.Now().Add(hardTime); ; {
 		a, err := c.try(procedure, args)
 		var status nfsError
@@ -49,7 +49,7 @@ func (c *nfs3) call(procedure uint32, args *xdr) (*answer, error) {
 	}
 }
 
-func (c *nfs3) try(procedure uint32, args *xdr) (*answer, error) {
+func (c *nfs3) try(procedure uint32, args *xdr) (*reply, error) {
 	if c.rpc == nil {
 		conn, err := c.g.dial(nfsPort)
 		if err != nil {
@@ -86,7 +86,7 @@ func (c *nfs3) mount(path string) (handle, error) {
 	return a.opaque(), nil
 }
 
-func (a *answer) postAttr() (size uint64, present bool) {
+func (a *reply) postAttr() (size uint64, present bool) {
 	if a.u32() == 0 {
 		return 0, false
 	}
@@ -146,8 +146,8 @@ func (c *nfs3) commit(h handle) error {
 // sattr are attributes to set: only the mode.
 func sattr(x *xdr, mode uint32) *xdr { return x.u32(1, mode, 0, 0, 0, 0, 0) }
 
-// made reads what CREATE, MKDIR and MKNOD answer.
-func (c *nfs3) made(dir handle, name string, a *answer, err error) (handle, error) {
+// made reads what CREATE, MKDIR and MKNOD reply.
+func (c *nfs3) made(dir handle, name string, a *reply, err error) (handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make %s: %w", name, err)
 	}

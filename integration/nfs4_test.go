@@ -62,7 +62,7 @@ func (c *nfs4) close() { c.rpc.conn.Close() }
 
 // compound does several operations and returns the results from the first on. A
 // server in its grace period, or one that asks for patience, is asked again.
-func (c *nfs4) compound(n uint32, ops *xdr) (*answer, error) {
+func (c *nfs4) compound(n uint32, ops *xdr) (*reply, error) {
 	for end := time.Now().Add(hardTime); ; {
 		a, err := c.rpc.call(nfsProgram, 4, 1, (&xdr{b: append((&xdr{}).str("").u32(0, n).b, ops.b...)}))
 		if err != nil {
@@ -92,7 +92,7 @@ func lookups(dir string) (*xdr, uint32) {
 }
 
 // skip reads the results of operations that have none.
-func (a *answer) skip(n uint32) {
+func (a *reply) skip(n uint32) {
 	for range n {
 		a.fixed(8)
 	}

@@ -44,13 +44,13 @@ func (x *xdr) fixed(v []byte) *xdr {
 	return x
 }
 
-// answer reads what a server sent. Reading past the end gives zeros and sets short.
-type answer struct {
+// reply reads what a server sent. Reading past the end gives zeros and sets short.
+type reply struct {
 	b     []byte
 	short bool
 }
 
-func (a *answer) fixed(n int) []byte {
+func (a *reply) fixed(n int) []byte {
 	padded := (n + 3) &^ 3
 	if n < 0 || padded > len(a.b) {
 		a.short, a.b = true, nil
@@ -61,12 +61,12 @@ func (a *answer) fixed(n int) []byte {
 	return v
 }
 
-func (a *answer) u32() uint32    { return binary.BigEndian.Uint32(a.fixed(4)) }
-func (a *answer) u64() uint64    { return binary.BigEndian.Uint64(a.fixed(8)) }
-func (a *answer) opaque() []byte { return a.fixed(int(a.u32())) }
+func (a *reply) u32() uint32    { return binary.BigEndian.Uint32(a.fixed(4)) }
+func (a *reply) u64() uint64    { return binary.BigEndian.Uint64(a.fixed(8)) }
+func (a *reply) opaque() []byte { return a.fixed(int(a.u32())) }
 
 // rpc is a connection to a program of an NFS server, by TCP (RFC 5531). Each call
-// waits for its answer.
+// waits for its reply.
 type rpc struct {
 	conn net.Conn
 	xid  uint32
@@ -100,7 +100,7 @@ func dialIn(pid int, address string) (net.Conn, error) {
 }
 
 // call sends a request of root's and returns the results.
-func (r *rpc) call(program, version, procedure uint32, args *xdr) (*answer, error) {
+func (r *rpc) call(program, version, procedure uint32, args *xdr) (*reply, error) {
 	r.xid++
 	var x xdr
 	x.u32(0, r.xid, 0, 2, program, version, procedure)
@@ -128,7 +128,7 @@ func (r *rpc) call(program, version, procedure uint32, args *xdr) (*answer, erro
 		}
 		msg = append(msg, part...)
 	}
-	a := &answer{b: msg}
+	a := &reply{b: msg}
 	xid, kind, denied := a.u32(), a.u32(), a.u32()
 	a.u32()
 	a.opaque()

@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if job := os.Getenv(workerEnv); job != "" {
+		os.Exit(runWorker(job))
+	}
 	if dir := os.Getenv(runDirEnv); dir != "" {
 		os.Exit(runTests(m, dir))
 	}

@@ -81,14 +81,28 @@ func statAt(dirfd int, name string, flags int) (Stat, error) {
 	if err != nil {
 		return Stat{}, err
 	}
-	ns := func(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
 	return Stat{
 		Dev: unix.Mkdev(x.Dev_major, x.Dev_minor), Ino: x.Ino,
 		Mode: uint32(x.Mode), Nlink: x.Nlink, UID: x.Uid, GID: x.Gid,
 		Rdev: uint32(unix.Mkdev(x.Rdev_major, x.Rdev_minor)),
 		Size: int64(x.Size), Blocks: int64(x.Blocks),
-		Atime: ns(x.Atime), Mtime: ns(x.Mtime), Ctime: ns(x.Ctime),
+		Atime: nanoseconds(x.Atime), Mtime: nanoseconds(x.Mtime), Ctime: nanoseconds(x.Ctime),
 	}, nil
+}
+
+// second in nanoseconds.
+const second = int64(1e9)
+
+// nanoseconds since 1970; times that 64 bits of them cannot hold (before 1677, after
+// 2262) are the nearest that they can. File systems keep longer ones.
+func nanoseconds(t unix.StatxTimestamp) int64 {
+	switch {
+	case t.Sec >= math.MaxInt64/second:
+		return math.MaxInt64
+	case t.Sec <= math.MinInt64/second:
+		return math.MinInt64 / second * second
+	}
+	return t.Sec*second + int64(t.Nsec)
 }
 
 // Chmod sets the permission bits of a file, directory or special file; a
