@@ -94,12 +94,13 @@ func (c *Cache) succeed(d lockedDir, rec, next *catalog.Inode, name, path string
 		return err
 	}
 	inherits := isRegular(rec) && isRegular(next) && len(rec.Links) == 1 && (resident(rec.State) || !open)
+	var done catalog.Inode
 	err = c.cat.Update(func(tx *catalog.Tx) error {
 		old, err := inode(tx, rec.Ino)
 		if err != nil {
 			return err
 		}
-		r := *next
+		r := *next // as it was: the transaction may have to be run again
 		if inherits {
 			if err := inherit(tx, old, &r); err != nil {
 				return err
@@ -120,12 +121,13 @@ func (c *Cache) succeed(d lockedDir, rec, next *catalog.Inode, name, path string
 		if err := tx.PutInode(&r); err != nil {
 			return err
 		}
-		*next = r
+		done = r
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("take in %q as others left it: %w", path, err)
 	}
+	*next = done
 	if len(rec.Links) > 1 {
 		c.work.Add(rec.Ino, c.now()) // the key of this name is to go
 	} else {
