@@ -248,13 +248,8 @@ func (c *Cache) adoptDir(ctx context.Context, dir Ino, path string) error {
 	if err := take(); err != nil {
 		return err
 	}
-	now := c.nanos()
-	if now-before.Mtime < int64(hotTime) {
+	if c.nanos()-before.Mtime < int64(hotTime) {
 		c.scans.heat(dir, c.now()) // somebody may be at work in it
-	}
-	after, err := c.share.StatSync(path)
-	if clock, cerr := c.share.Now(); err == nil && cerr == nil && after.Mtime == before.Mtime && clock-before.Mtime > stampGrain {
-		c.dirSeen.Store(dir, before.Mtime)
 	}
 	return nil
 }
