@@ -158,6 +158,21 @@ func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal)
 	}
 	err := d.store.Delete(ctx, rm.Key, etag)
 	d.report(err)
+	if errors.Is(err, ErrChanged) && rm.Version == "" {
+		// Others replaced it, or an attempt of ours did whose answer was lost and whose
+		// record a later one has taken the place of.
+		info, herr := d.store.Head(ctx, rm.Key)
+		d.report(herr)
+		switch {
+		case errors.Is(herr, ErrNotFound):
+			return nil
+		case herr != nil:
+			return herr
+		case c.leftover(info):
+			err = d.store.Delete(ctx, rm.Key, info.ETag)
+			d.report(err)
+		}
+	}
 	if errors.Is(err, ErrChanged) || errors.Is(err, ErrNotFound) {
 		c.log.Info("an object was replaced by others and stays", "key", rm.Key, "err", err)
 		err = nil
