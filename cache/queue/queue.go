@@ -145,10 +145,11 @@ func (q *Queue[K]) Len() int {
 	return len(q.items)
 }
 
-// wakeLocked has those who wait look again if it is what comes next now: otherwise
-// they look in time anyway.
+// wakeLocked has those who wait look again if it is what comes next now, or is due:
+// otherwise they look in time anyway. (What is due need not come next: a clock that
+// was set forward makes others due before it, and nobody has noticed.)
 func (q *Queue[K]) wakeLocked(it *item[K]) {
-	if it.index != 0 {
+	if it.index != 0 && it.at.After(q.now()) {
 		return
 	}
 	close(q.wake)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,4 +124,37 @@ func TestWorkers(t *testing.T) {
 			t.Errorf("key %d was last handed out at its change %d of %d", key, seen[key], v)
 		}
 	}
+}
+
+// A clock that was set forward makes keys due for which a worker has gone to sleep:
+// the next key that is due wakes it, though others come before.
+func TestClockSetForward(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ahead atomic.Int64
+		start := time.Now()
+		q := queue.New[string](func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+		q.Add("in a minute", start.Add(time.Minute))
+		took := make(chan string)
+		go func() {
+			for range 2 {
+				key, err := q.Take(t.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				q.Done(key, time.Time{})
+				took <- key
+			}
+		}()
+		synctest.Wait() // it sleeps
+		ahead.Store(int64(time.Hour))
+		q.Add("now", start.Add(time.Hour))
+		for _, want := range []string{"in a minute", "now"} {
+			if got := <-took; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("it took %v", d)
+		}
+	})
 }
