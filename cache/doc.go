@@ -155,7 +155,8 @@
 //	another file                  whole here            a new inode with the old one's objects and base (replace); the old one
 //	                                                    lives without a name until its last release, on its own bytes
 //	a file                        Remote, Partial       the same; the depot's version, which its maker could not see, is copied to
-//	                                                    conflicts before the upload replaces it; open handles go on from the object
+//	                                                    conflicts before the upload replaces it (who removes the name removes both);
+//	                                                    open handles go on from the object
 //	                              PartialDirty          the mount's file keeps the name; theirs goes to .depotfs/conflicts in the share
 //	a directory or symlink        a file that is here   adopted in its place; the file's object goes
 //	                              one that is not       the file stays; status says what is in the way

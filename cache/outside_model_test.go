@@ -59,6 +59,15 @@ func (w *crowd) bytes(who string) []byte {
 // settle notes that somebody overwrote or removed what a name had.
 func (w *crowd) settle(b []byte) { delete(w.alive, string(b)) }
 
+// settleDepot notes that a user of the mount removes a name: with it goes what the
+// depot has under it, also a version that others could not see when they put a file
+// there.
+func (w *crowd) settleDepot(p string) {
+	if st, err := w.c.StatPath(context.Background(), p); err == nil && st.Key != "" {
+		w.settle(w.mem.Bytes(st.Key))
+	}
+}
+
 // inShare is what others see under a name.
 func (w *crowd) inShare(p string) ([]byte, bool) {
 	b, err := os.ReadFile(w.full(p))
@@ -197,6 +206,7 @@ func (w *crowd) mountStep() {
 			return
 		}
 		plain, _ := w.inShare(p)
+		w.settleDepot(p)
 		w.note("unlink %s", p)
 		if err := w.c.Unlink(ctx, par, name); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 			w.fail("unlink: %v", err)
@@ -209,9 +219,14 @@ func (w *crowd) mountStep() {
 		}
 		shown, _ := w.inMount(q)
 		plain, _ := w.inShare(q)
+		w.settleDepot(q)
 		qpar, qname := w.parent(q)
 		w.note("rename %s to %s", p, q)
-		if err := w.c.Rename(ctx, par, name, qpar, qname, 0); err != nil {
+		err := w.c.Rename(ctx, par, name, qpar, qname, 0)
+		if _, here := w.inShare(p); errors.Is(err, iofs.ErrNotExist) && !here {
+			return // removed by others before it was uploaded
+		}
+		if err != nil {
 			w.fail("rename: %v", err)
 		}
 		w.settle(shown)

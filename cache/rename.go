@@ -28,7 +28,7 @@ func (c *Cache) Rename(ctx context.Context, oldParent Ino, oldName string, newPa
 	if err := checkName(newParent, newName); err != nil {
 		return err
 	}
-	for {
+	for try := 0; ; try++ {
 		src, err := c.findAny(ctx, oldParent, oldName)
 		if err != nil {
 			return err
@@ -43,13 +43,43 @@ func (c *Cache) Rename(ctx context.Context, oldParent Ino, oldName string, newPa
 			}
 		}
 		err = c.renameOnce(src, dst, oldParent, oldName, newParent, newName, flags)
-		if !errors.Is(err, errMoved) {
-			return err
+		switch {
+		case errors.Is(err, errMoved):
+			continue
+		case errors.Is(err, errOutside) && try < maxLooks:
+			if err := c.lookAtNames(src, dst); err != nil {
+				return err
+			}
+			continue
 		}
+		return err
 	}
 }
 
-// renameOnce answers errMoved when the names changed since they were looked up.
+// lookAtNames takes in what others did to the names of a rename; dst may be nil.
+func (c *Cache) lookAtNames(src, dst *catalog.Inode) error {
+	for _, rec := range []*catalog.Inode{src, dst} {
+		if rec == nil {
+			continue
+		}
+		err := c.lookAtInode(rec.Ino)
+		if err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) && !errors.Is(err, errUnsettled) {
+			return err
+		}
+	}
+	return nil
+}
+
+// lost says of an error of the share whether a name is missing that we know.
+func lost(err error) error {
+	if errors.Is(err, iofs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", errOutside, err)
+	}
+	return err
+}
+
+// renameOnce answers errMoved when the names changed since they were looked up, and
+// errOutside when the share does not have them any more.
 func (c *Cache) renameOnce(src, dst *catalog.Inode, oldParent Ino, oldName string, newParent Ino, newName string, flags RenameFlags) error {
 	if c.gone.Load() {
 		return ErrMarker
@@ -203,7 +233,7 @@ func (c *Cache) moveLocked(m *move) error {
 	if mover != "" {
 		st, err := c.share.Stat(mover)
 		if err != nil {
-			return fmt.Errorf("rename %q: %w", m.oldPath, err)
+			return fmt.Errorf("rename %q: %w", m.oldPath, lost(err))
 		}
 		intent.ShareIno = st.Ino
 	}
@@ -212,7 +242,7 @@ func (c *Cache) moveLocked(m *move) error {
 	}
 	if err := c.moveInShare(m); err != nil {
 		_ = c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) })
-		return fmt.Errorf("rename %q to %q: %w", m.oldPath, m.path, err)
+		return fmt.Errorf("rename %q to %q: %w", m.oldPath, m.path, lost(err))
 	}
 	if err := c.moveInCatalog(m, open, intent); err != nil {
 		return err
