@@ -365,9 +365,27 @@ func (w *crowd) compare() {
 // few names, with evictions, restarts, lost answers and listings in between.
 // DEPOTFS_MODEL_SEED repeats one run, DEPOTFS_MODEL_TIME makes it longer.
 func TestOutsideModel(t *testing.T) {
-	limit, seeds := modelRuns(t, 8*time.Second)
-	end := time.Now().Add(limit)
-	for i := 0; i < len(seeds) || time.Now().Before(end) && os.Getenv("DEPOTFS_MODEL_SEED") == ""; i++ {
+	// The first three, and what found a fault. New seeds run when they are asked for: a
+	// fault that one of some hundred finds is to be found by who looks for it, and not
+	// by who changed something else.
+	seeds := []uint64{1, 2, 3, 1668085578700109447, 2648210401691835598, 4987997282949194735, 9401205987636435185,
+		11303303829403877405, 17513285792379045887}
+	var end time.Time
+	if v := os.Getenv("DEPOTFS_OUTSIDE_TIME"); v != "" {
+		limit, err := time.ParseDuration(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end = time.Now().Add(limit)
+	}
+	if v := os.Getenv("DEPOTFS_MODEL_SEED"); v != "" {
+		seed, err := strconv.ParseUint(v, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seeds, end = []uint64{seed}, time.Time{}
+	}
+	for i := 0; i < len(seeds) || time.Now().Before(end); i++ {
 		seed := rand.Uint64()
 		if i < len(seeds) {
 			seed = seeds[i]
@@ -396,24 +414,4 @@ func TestOutsideModel(t *testing.T) {
 			return
 		}
 	}
-}
-
-// modelRuns is how long random operations run, and from which seeds first.
-func modelRuns(t *testing.T, usual time.Duration) (time.Duration, []uint64) {
-	t.Helper()
-	if v := os.Getenv("DEPOTFS_MODEL_TIME"); v != "" {
-		d, err := time.ParseDuration(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		usual = d
-	}
-	if v := os.Getenv("DEPOTFS_MODEL_SEED"); v != "" {
-		seed, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return usual, []uint64{seed}
-	}
-	return usual, []uint64{1, 2, 3, rand.Uint64()}
 }
