@@ -92,7 +92,7 @@ func (x *exercised) open() error {
 
 // place is an offset and a length within limit, whole blocks where they must be.
 func (x *exercised) place(limit int) (off, n int) {
-	if limit <= 0 {
+	if limit = min(limit, exerciseMax); limit <= 0 {
 		return 0, 0
 	}
 	off, n = x.random.IntN(limit), 1+x.random.IntN(200_000)
