@@ -367,6 +367,11 @@ func (c *Cache) land(n *node, f *flight, err error) {
 		p.failLocked(f.off, f.end, err)
 	}
 	p.wakeLocked()
+	if err == nil && !p.here.Contains(f.off, min(f.end, p.limit)) {
+		// What it brought was thrown away for a wrong checksum before it landed. Who came
+		// in between took the bytes for being on their way, and has to ask again.
+		p.failLocked(f.off, f.end, ErrChecksum)
+	}
 	whole := err == nil && p.wholeLocked()
 	save := p.fresh >= saveEvery
 	p.mu.Unlock()
