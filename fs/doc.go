@@ -4,7 +4,7 @@
 //
 //	LOOKUP                    Lookup; "." and ".." (NFS handles) Attr and Parent
 //	GETATTR SETATTR           Attr; SetAttr
-//	OPENDIR READDIR(PLUS)     OpenDir; ReadDir, then Attr of each entry without the directory's lock
+//	OPENDIR READDIR(PLUS)     OpenDir; ReadDir, ReadDirPlus
 //	FSYNCDIR                  SyncDir
 //	CREATE TMPFILE OPEN       Create, Tmpfile, Open, then Handle.Backing for the mode of I/O
 //	READ WRITE                Handle.ReadAt, WriteAt: only what does not pass through
@@ -46,11 +46,12 @@
 //
 // # What the kernel may keep
 //
-// Names and attributes: a minute in gateway, where the heart notifies every change;
+// Names and attributes: an hour in gateway, where the heart notifies every change;
 // a second beside. Attributes of an inode that somebody writes by passthrough: not
 // at all, since stores through a mapping move mtime unseen; the first such open
 // also takes back what the kernel was told before. Missing names: never. Targets of
-// symbolic links: for good. Pages from one open to the next: only in gateway, and
+// symbolic links: for good. Listings: until a name changes behind the mount (dir.go).
+// Pages from one open to the next: only in gateway, and
 // only if no passthrough happens on this mount, whose writes would go past them.
 //
 // Notifications go out from a goroutine of their own that holds nothing: the kernel

@@ -30,7 +30,7 @@ type Options struct {
 	Passthrough Mode         // "" = Auto
 
 	// How long the kernel may keep names and attributes without asking again.
-	// 0 = as Deploy wants: a minute in gateway, where every change is notified,
+	// 0 = as Deploy wants: an hour in gateway, where every change is notified,
 	// a second beside. Below 0 = not at all.
 	EntryTimeout, AttrTimeout time.Duration
 
