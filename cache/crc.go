@@ -1,12 +1,5 @@
 package cache
 
-import (
-	"fmt"
-	"io"
-
-	"github.com/minio/crc64nvme"
-)
-
 // crcPoly is the CRC-64/NVME polynomial in reflected form (NVM Express
 // specification; S3's checksum of whole objects).
 const crcPoly = 0x9a6c9329ac4bc9b5
@@ -52,16 +45,4 @@ func combineCRC(first, second uint64, secondLen int64) uint64 {
 		}
 	}
 	return first ^ second
-}
-
-// sumCRC reads a section and returns its CRC-64/NVME.
-func sumCRC(r io.ReaderAt, off, length int64) (uint64, error) {
-	h := crc64nvme.New()
-	buf := chunkPool.Get().(*[]byte)
-	defer chunkPool.Put(buf)
-	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.NewSectionReader(r, off, length)}, *buf)
-	if err == nil && n != length {
-		err = fmt.Errorf("%d of %d bytes: %w", n, length, io.ErrUnexpectedEOF)
-	}
-	return h.Sum64(), err
 }

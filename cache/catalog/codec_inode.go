@@ -48,6 +48,7 @@ func encodeInode(n *Inode) []byte {
 	e.int(n.DirtySince)
 	e.int(n.FinishedAt)
 	e.int(n.LastUsed)
+	e.string(n.Zeros)
 	return e.buf
 }
 
@@ -90,6 +91,7 @@ func decodeInode(ino Ino, buf []byte) (*Inode, error) {
 	n.DirtySince = d.int()
 	n.FinishedAt = d.int()
 	n.LastUsed = d.int()
+	n.Zeros = d.string()
 	if d.err != nil {
 		return nil, d.err
 	}

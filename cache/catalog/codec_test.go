@@ -20,7 +20,7 @@ var codecs = []codec{
 	{"inode", func(b []byte) (any, error) { return decodeInode(7, b) }, func(v any) []byte { return encodeInode(v.(*Inode)) },
 		&Inode{Ino: 7, Mode: math.MaxUint32, UID: 1, GID: 2, Rdev: 3, Nlink: 4, Size: math.MinInt64, Blocks: 5, Atime: math.MaxInt64, Mtime: -1, Ctime: 6,
 			Target: "t\x00\xff", Links: []Link{{Parent: 1, Name: "m"}, {Parent: math.MaxUint64}}, State: 255, Gen: math.MaxUint64, Stamp: Stamp{Ino: 1, Size: -2, Mtime: 3, Ctime: -4},
-			Base: Version{Gen: 1, Size: 2, CRC64: 3, HasCRC: true}, BaseLimit: 4, Objects: []Object{{Key: "k", ETag: "e", VersionID: "v", Gen: 5}, {}}, Flags: math.MaxUint32, DirtySince: 1, FinishedAt: 2, LastUsed: 3}},
+			Base: Version{Gen: 1, Size: 2, CRC64: 3, HasCRC: true}, BaseLimit: 4, Objects: []Object{{Key: "k", ETag: "e", VersionID: "v", Gen: 5}, {}}, Flags: math.MaxUint32, DirtySince: 1, FinishedAt: 2, LastUsed: 3, Zeros: "z"}},
 	{"dirent", func(b []byte) (any, error) { return decodeDirent(1, "n", b) }, func(v any) []byte { return encodeDirent(v.(Dirent)) },
 		Dirent{Parent: 1, Name: "n", Ino: 2, Type: 3, Cookie: math.MaxUint64}},
 	{"cookie", func(b []byte) (any, error) { return decodeCookie(1, 9, b) }, func(v any) []byte { return encodeCookie(v.(Dirent)) },

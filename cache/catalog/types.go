@@ -69,6 +69,8 @@ type Inode struct {
 	DirtySince int64 // ns; first unsent change
 	FinishedAt int64 // ns; last change seen, orders uploads within a directory
 	LastUsed   int64 // ns; last open or read, for eviction
+
+	Zeros string // zero map of Base (see extent.DecodeZeros); "" = none is known
 }
 
 // Flags are independent facts about an inode.
