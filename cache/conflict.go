@@ -303,6 +303,7 @@ func (c *Cache) demote(s *sending, info ObjectInfo) error {
 				return err
 			}
 			r.Base = catalog.Version{Gen: gen, Size: info.Size, CRC64: info.CRC64, HasCRC: info.HasCRC64}
+			learnZeros(r, info.Metadata)
 			toRemote(r)
 			r.Mtime = info.Modified.UnixNano()
 			r.Objects = nil

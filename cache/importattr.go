@@ -66,7 +66,7 @@ func (c *Cache) readAttr(ctx context.Context, d *depot, rec *catalog.Inode) erro
 	if a.Mode&syscall.S_IFMT == syscall.S_IFLNK && isRegular(rec) && info.Size > 0 && info.Size <= syscall.PathMax {
 		return c.becomeSymlink(ctx, d, rec, info, a)
 	}
-	_, err = c.change(rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+	now, err := c.change(rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
 		r.Flags &^= catalog.FlagNoAttr
 		if len(r.Objects) == 0 || r.Objects[0].ETag != info.ETag || holdsOnlyCopy(r.State) {
 			return nil
@@ -77,10 +77,12 @@ func (c *Cache) readAttr(ctx context.Context, d *depot, rec *catalog.Inode) erro
 		if isRegular(r) && info.HasCRC64 && !r.Base.HasCRC {
 			r.Base.CRC64, r.Base.HasCRC = info.CRC64, true
 		}
+		learnZeros(r, info.Metadata)
 		return nil
 	})
 	if err == nil {
 		c.inodeChanged(rec.Ino)
+		err = c.showZeros(now)
 	}
 	if errors.Is(err, ErrStale) {
 		return nil

@@ -108,6 +108,7 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 	}
 	_, encoded := layout.Key(c.cfg.Prefix, path, false)
 	opts.Metadata = c.metadata(rec, path, encoded, rec.Base.Gen)
+	withZeros(opts.Metadata, zerosOf(rec), rec.Base.Size, rec.Base.CRC64)
 	opts.CRC64, opts.HasCRC64 = rec.Base.CRC64, rec.Base.HasCRC
 	if encoded && !layout.PathFits(path) {
 		if err := c.putCompanion(ctx, d, key, path); err != nil {

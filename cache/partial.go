@@ -82,6 +82,10 @@ func (c *Cache) loadPartial(n *node, rec *catalog.Inode, path string) error {
 		f.Close()
 		return fmt.Errorf("size partial file of %q: %w", path, err)
 	}
+	if err := c.takeZeros(p, rec); err != nil {
+		f.Close()
+		return err
+	}
 	n.file, n.p = f, p
 	return nil
 }
@@ -144,7 +148,7 @@ func (p *partial) store(off int64, b []byte) error {
 	defer p.mu.Unlock()
 	end := min(off+int64(len(b)), p.limit)
 	for _, m := range p.here.Missing(off, end) {
-		if _, err := p.file.WriteAt(b[m.Off-off:m.End-off], m.Off); err != nil {
+		if err := writeSparse(p.file, b[m.Off-off:m.End-off], m.Off); err != nil {
 			// A reader must not be told ENOSPC: it has not asked to write.
 			return fmt.Errorf("keep fetched bytes in the cache directory: %w (%v)", syscall.EIO, err)
 		}
@@ -254,7 +258,11 @@ func (c *Cache) saveExtents(n *node) error {
 		}
 	}
 	p.fresh = 0
-	_, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+	st, err := c.share.StatFile(p.file, false)
+	if err != nil {
+		return err
+	}
+	_, err = c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		if r.State == Remote {
 			if err := step(r, evFetch); err != nil {
 				return err
@@ -264,7 +272,7 @@ func (c *Cache) saveExtents(n *node) error {
 		if p.sidecar != nil {
 			r.Ctime = max(r.Ctime, p.ctime)
 		}
-		r.Blocks = (p.here.Len() + 511) / 512
+		r.Blocks = st.Blocks
 		return tx.PutExtents(n.ino, catalog.Extents{Here: p.here.Ranges(), Written: p.written.Ranges()})
 	})
 	if errors.Is(err, ErrStale) {

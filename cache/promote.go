@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/minio/crc64nvme"
-
 	"depotfs/cache/catalog"
 	"depotfs/cache/share"
 )
@@ -156,17 +154,21 @@ var errWritten = errors.New("written meanwhile")
 // verify computes the checksum of a complete clean file and compares it with the
 // version's. Without a recorded one, length and the conditional GETs have to do.
 func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
-	h := crc64nvme.New()
-	if _, err := io.Copy(h, io.NewSectionReader(p.file, 0, rec.Size)); err != nil {
+	sum, err := sumCRC(p.file, 0, rec.Size)
+	short := errors.Is(err, io.ErrUnexpectedEOF)
+	if err != nil && !short {
 		return 0, fmt.Errorf("read back what was fetched: %w", err)
 	}
-	if !rec.Base.HasCRC || h.Sum64() == rec.Base.CRC64 {
-		return h.Sum64(), nil
+	if !short && (!rec.Base.HasCRC || sum == rec.Base.CRC64) {
+		return sum, nil
 	}
 	p.mu.Lock()
 	dirty := p.sidecar != nil
 	if !dirty {
 		p.here.Remove(0, p.size)
+		if short { // holes do not make it longer
+			err = p.file.Truncate(p.size)
+		}
 		p.fresh = 1 // the emptied extents must be saved
 		p.failLocked(0, p.size, ErrChecksum)
 		p.discards++
@@ -178,10 +180,13 @@ func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
 	if dirty {
 		return 0, nil // promote looks again and sees the write
 	}
+	if short && err != nil {
+		return 0, fmt.Errorf("size the partial file of inode %d: %w", rec.Ino, err)
+	}
 	path := c.pathText(rec)
-	err := fmt.Errorf("fetched bytes of %q have checksum %016x instead of %016x: %w", path, h.Sum64(), rec.Base.CRC64, ErrChecksum)
+	err = fmt.Errorf("fetched bytes of %q have checksum %016x instead of %016x: %w", path, sum, rec.Base.CRC64, ErrChecksum)
 	c.problems.add("fetch", path, err.Error(), c.now())
-	return 0, err
+	return 0, errors.Join(err, c.distrustZeros(rec.Ino))
 }
 
 // promoteLocked renames the partial file into place; the name is kept in place and

@@ -57,6 +57,7 @@ func (c *Cache) settleVanished(ctx context.Context, d *depot, ino Ino) error {
 		if arrived {
 			r.Base = catalog.Version{Gen: up.Gen, Size: info.Size, CRC64: info.CRC64, HasCRC: info.HasCRC64}
 			r.BaseLimit = info.Size
+			learnZeros(r, info.Metadata)
 			if err := c.claim(tx, r, catalog.Object{Key: up.Key, ETag: info.ETag, VersionID: info.VersionID, Gen: up.Gen}); err != nil {
 				return err
 			}

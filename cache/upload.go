@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"depotfs/cache/catalog"
+	"depotfs/cache/extent"
 	"depotfs/cache/layout"
 )
 
@@ -35,6 +36,7 @@ type sending struct {
 	file  *os.File
 	stamp catalog.Stamp
 	crc   uint64
+	zeros extent.Set // where the file is zeros, as far as is known
 	opts  PutOptions
 	bar   *transfer
 	// seen is the share's time when the stamp was taken of a file that was open for
@@ -280,7 +282,7 @@ func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, erro
 	if s.stamp.Size >= c.cfg.Limits.PartSize {
 		return c.putParts(ctx, d, s)
 	}
-	crc, err := sumCRC(s.file, 0, s.stamp.Size)
+	crc, zeros, err := scanZeros(ctx, s.file, s.stamp.Size)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return ObjectInfo{}, errMoving
 	}
@@ -290,8 +292,9 @@ func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, erro
 	if err := c.unmoved(s); err != nil {
 		return ObjectInfo{}, err
 	}
-	s.crc = crc
+	s.crc, s.zeros = crc, zeros
 	s.opts.CRC64, s.opts.HasCRC64 = crc, true
+	withZeros(s.opts.Metadata, zeros, s.stamp.Size, crc)
 	up := &catalog.Upload{Ino: s.rec.Ino, Key: s.key, Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
 	if err := c.noteAttempt(up); err != nil {
 		return ObjectInfo{}, err
@@ -331,6 +334,7 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 		}
 		r.Base = catalog.Version{Gen: s.rec.Gen, Size: s.stamp.Size, CRC64: s.crc, HasCRC: true}
 		r.BaseLimit = s.stamp.Size
+		r.Zeros = s.zeroMapOf(r, info)
 		if err := c.claim(tx, r, catalog.Object{Key: s.key, ETag: info.ETag, VersionID: info.VersionID, Gen: s.rec.Gen}); err != nil {
 			return err
 		}
