@@ -24,6 +24,7 @@ type depot struct {
 	store Store
 	info  StoreInfo
 	keys  keyLocks
+	zeros zeroObjects
 
 	mu       sync.Mutex // guards below
 	state    string     // connecting, on, unavailable, refused
