@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -105,13 +104,13 @@ func sumCRC(r io.ReaderAt, off, length int64) (uint64, error) {
 	return crc, err
 }
 
-// scanZeros reads a file of that size once, but for its holes, and returns its CRC
-// and where it is zeros.
-func scanZeros(ctx context.Context, f *os.File, size int64) (crc uint64, zeros extent.Set, err error) {
-	err = readSparse(f, 0, size, func(off int64, b []byte) error {
+// scanRange reads [off, end) of a file, but for its holes, and returns its CRC and
+// where it is zeros.
+func scanRange(f *os.File, off, end int64) (crc uint64, zeros extent.Set, err error) {
+	err = readSparse(f, off, end, func(off int64, b []byte) error {
 		crc = crc64nvme.Update(crc, b)
 		addZeros(&zeros, off, b)
-		return ctx.Err()
+		return nil
 	}, func(off, end int64) {
 		crc = appendZeros(crc, end-off)
 		zeros.Add(off, end)

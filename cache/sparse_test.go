@@ -61,7 +61,7 @@ func TestWriteSparse(t *testing.T) {
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("round %d: other bytes (%v)", round, err)
 		}
-		crc, zeros, err := scanZeros(t.Context(), f, int64(size))
+		crc, zeros, err := scanRange(f, 0, int64(size))
 		if err != nil || crc != crc64nvme.Checksum(want) {
 			t.Fatalf("round %d: checksum %016x, want %016x (%v)", round, crc, crc64nvme.Checksum(want), err)
 		}

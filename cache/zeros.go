@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -84,13 +83,6 @@ func (s *sending) zeroMapOf(r *catalog.Inode, info ObjectInfo) string {
 	return same.Zeros
 }
 
-// sparse says whether a file has so many holes that reading the rest of it before
-// it is sent is worth a zero map. The number of its blocks tells where the file
-// system does not say where they are.
-func sparse(st share.Stat) bool {
-	return st.Size >= zeroPiece && st.Blocks*512 < st.Size-st.Size/4
-}
-
 // takeZeros takes the zeros of the version for fetched: where the partial file is a hole
 // that is what it has to be, and elsewhere it becomes one. p is not in use yet, or
 // p.mu is held.
@@ -160,22 +152,4 @@ func (c *Cache) distrustZeros(ino Ino) error {
 		return nil
 	}
 	return err
-}
-
-// lookForZeros finds the zeros of a file before it is sent. Where it has many holes
-// the rest is read now, so that its checksum is known, to which the zero map in the
-// metadata is bound; known says that it is.
-func (c *Cache) lookForZeros(ctx context.Context, s *sending) (known bool, err error) {
-	st, err := c.share.StatFile(s.file, false)
-	if err != nil {
-		return false, err
-	}
-	if sparse(st) {
-		if s.crc, s.zeros, err = scanZeros(ctx, s.file, s.stamp.Size); err != nil {
-			return false, err
-		}
-		return true, c.unmoved(s)
-	}
-	s.zeros, err = holesOf(s.file, s.stamp.Size)
-	return false, err
 }
