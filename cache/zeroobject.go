@@ -114,6 +114,7 @@ func (c *Cache) makeZeros(ctx context.Context, d *depot, key string, size int64)
 	if err != nil {
 		return err
 	}
+	opts.Copies = true
 	id, err := d.store.CreateMultipart(ctx, key, opts)
 	if err != nil {
 		return err

@@ -351,6 +351,7 @@ type fileStatus struct {
 	Pending int64  `json:"bytes_pending"`
 	Key     string `json:"key"`
 	ETag    string `json:"etag"`
+	CRC64   string `json:"crc64nvme"`
 	Why     string `json:"why"`
 }
 
