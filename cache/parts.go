@@ -76,6 +76,9 @@ func (c *Cache) putPlan(ctx context.Context, d *depot, s *sending, up *catalog.U
 		}
 		select {
 		case c.partSlots <- struct{}{}:
+			if gctx.Err() != nil { // both were ready
+				<-c.partSlots
+			}
 		case <-gctx.Done():
 		}
 		if gctx.Err() != nil {

@@ -18,6 +18,7 @@ type move struct {
 	src, dst      *catalog.Inode // dst nil: the new name is free
 	exchange      bool
 	oldPath, path string
+	before        catalog.Stamp // of what moves in the share, before it does
 }
 
 // Rename moves a name, over another one if need be, as renameat2(2) does.
@@ -236,6 +237,7 @@ func (c *Cache) moveLocked(m *move) error {
 			return fmt.Errorf("rename %q: %w", m.oldPath, lost(err))
 		}
 		intent.ShareIno = st.Ino
+		m.before = st.Stamp()
 	}
 	if err := c.cat.Update(func(tx *catalog.Tx) error { return tx.PutIntent(intent) }); err != nil {
 		return err
@@ -334,6 +336,11 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 		}
 		if err := c.relink(tx, m.src.Ino, old, to, srcSt, m.path); err != nil {
 			return err
+		}
+		if srcSt != nil {
+			if err := renamedUpload(tx, m.src.Ino, m.before, srcSt.Stamp()); err != nil {
+				return err
+			}
 		}
 		if m.exchange {
 			if err := c.relink(tx, m.dst.Ino, to, old, dstSt, m.oldPath); err != nil {

@@ -29,16 +29,18 @@ func (c *Cache) epochMark() string { return strconv.FormatUint(c.cat.Epoch(), 16
 
 // sending is one version of a file on its way to the depot.
 type sending struct {
-	n     *node
-	rec   *catalog.Inode // as it was when the upload began
-	path  string
-	key   string
-	file  *os.File
-	stamp catalog.Stamp
-	crc   uint64
-	zeros extent.Set // where the file is zeros, as far as is known
-	opts  PutOptions
-	bar   *transfer
+	n    *node
+	rec  *catalog.Inode // as it was when the upload began
+	path string
+	key  string
+	// formerKey says that key is of a name that the file has no more: moveObjects follows.
+	formerKey bool
+	file      *os.File
+	stamp     catalog.Stamp
+	crc       uint64
+	zeros     extent.Set // where the file is zeros, as far as is known
+	opts      PutOptions
+	bar       *transfer
 	// seen is the share's time when the stamp was taken of a file that was open for
 	// writing and quiet; 0 for others.
 	seen int64
@@ -208,8 +210,10 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 
 // send brings one version to the depot and records it.
 func (c *Cache) send(ctx context.Context, d *depot, s *sending) error {
-	var encoded bool
-	s.key, encoded = layout.Key(c.cfg.Prefix, s.path, false)
+	encoded, err := c.chooseKey(s)
+	if err != nil {
+		return err
+	}
 	if _, err := c.settleAttempt(ctx, d, s.rec.Ino, s.key, s.goesOn); err != nil {
 		return err
 	}
@@ -257,6 +261,9 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 	}
 	info, err := c.put(ctx, d, s)
 	switch {
+	case errors.Is(err, ErrChanged) && s.formerKey:
+		c.dropParts(ctx, d, s.rec.Ino)
+		return nil, laterError{c.now(), "its former name has become another file's"}
 	case errors.Is(err, ErrChanged) && s.p != nil:
 		info, err = c.resolvePartialClash(ctx, d, s, err)
 	case errors.Is(err, ErrChanged):
@@ -338,14 +345,21 @@ func (c *Cache) unmoved(s *sending) error {
 		}
 		return nil
 	}
+	_, err := c.stampNow(s)
+	return err
+}
+
+// stampNow is the stamp of a file that has not changed: the one of s, but for a
+// rename of ours.
+func (c *Cache) stampNow(s *sending) (catalog.Stamp, error) {
 	st, err := c.share.StatFile(s.file, true)
 	if err != nil {
-		return err
+		return catalog.Stamp{}, err
 	}
-	if st.Stamp() != s.stamp {
-		return errMoving
+	if now := st.Stamp(); now == s.stamp || c.renamedByUs(s, now) {
+		return now, nil
 	}
-	return nil
+	return catalog.Stamp{}, errMoving
 }
 
 // committed records that the depot has the version. The file is clean only if it
@@ -357,7 +371,8 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 	}
 	s.n.mu.Lock()
 	defer s.n.mu.Unlock()
-	unmoved := c.unmoved(s) == nil
+	stamp, err := c.stampNow(s)
+	unmoved := err == nil
 	same := s.n.writers == 0 && unmoved
 	watched := s.n.writers > 0 && unmoved && s.seen > 0
 	var current bool // nothing else has changed the record meanwhile
@@ -380,7 +395,7 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 		}
 		current = r.Gen == s.rec.Gen && r.State == Dirty
 		if (same || watched) && current {
-			r.Stamp, r.DirtySince = s.stamp, 0
+			r.Stamp, r.DirtySince = stamp, 0
 			r.Flags &^= catalog.FlagAdopted | catalog.FlagUnseen
 			if sameAttrs(r, s.rec) {
 				r.Flags &^= catalog.FlagAttrDirty
@@ -406,7 +421,7 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 		return nil, errRemoved
 	}
 	if err == nil && watched && current {
-		s.n.clean, s.n.openedAt = s.stamp, s.seen
+		s.n.clean, s.n.openedAt = stamp, s.seen
 	}
 	return rec, err
 }
