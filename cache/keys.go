@@ -33,6 +33,10 @@ func (c *Cache) wantedKeys(rec *catalog.Inode) (keys, paths []string, err error)
 // names, by copies inside the store, and its attributes; then it drops the keys
 // that no name wants.
 func (c *Cache) moveObjects(ctx context.Context, d *depot, rec *catalog.Inode) error {
+	rec, err := c.withAttrs(ctx, d, rec)
+	if err != nil {
+		return err
+	}
 	keys, paths, err := c.wantedKeys(rec)
 	if err != nil {
 		return err
@@ -64,6 +68,18 @@ func (c *Cache) moveObjects(ctx context.Context, d *depot, rec *catalog.Inode) e
 		return err
 	}
 	return c.dropStale(rec.Ino, nil)
+}
+
+// withAttrs is the record of a file whose object is about to be copied under other
+// metadata: what the object says of it is read first, where it is not known yet.
+func (c *Cache) withAttrs(ctx context.Context, d *depot, rec *catalog.Inode) (*catalog.Inode, error) {
+	if rec.Flags&catalog.FlagNoAttr == 0 || len(rec.Objects) == 0 {
+		return rec, nil
+	}
+	if err := c.readAttr(ctx, d, rec); err != nil {
+		return nil, err
+	}
+	return c.record(rec.Ino)
 }
 
 // attrsSent notes that the depot has the attributes of sent under all its names,

@@ -13,6 +13,10 @@ func (c *Cache) sendSmall(ctx context.Context, d *depot, rec *catalog.Inode) err
 	if rec.Ino == catalog.Root {
 		return c.unqueue(rec)
 	}
+	rec, err := c.withAttrs(ctx, d, rec)
+	if err != nil {
+		return err
+	}
 	keys, paths, err := c.wantedKeys(rec)
 	if err != nil {
 		return err
