@@ -291,25 +291,6 @@ func (h *Handle) Allocate(ctx context.Context, off, length int64, mode uint32) e
 	return ignoringEINTR(func() error { return unix.Fallocate(int(h.file.Fd()), mode, off, length) })
 }
 
-// Seek answers SEEK_DATA and SEEK_HOLE. A file that is not whole is all data: what
-// is missing is not known to be a hole.
-func (h *Handle) Seek(ctx context.Context, off int64, whence int) (int64, error) {
-	if h.n.whole.Load() {
-		return unix.Seek(int(h.file.Fd()), off, whence)
-	}
-	size := h.n.size()
-	if off < 0 || off >= size {
-		return 0, syscall.ENXIO
-	}
-	switch whence {
-	case unix.SEEK_DATA:
-		return off, nil
-	case unix.SEEK_HOLE:
-		return size, nil
-	}
-	return 0, syscall.EINVAL
-}
-
 // CopyRange is copy_file_range(2) between two open files.
 func (h *Handle) CopyRange(ctx context.Context, off int64, dst *Handle, dstOff, length int64) (int64, error) {
 	if !dst.write {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/minio/crc64nvme"
+	"golang.org/x/sys/unix"
 
 	"depotfs/cache"
 	"depotfs/cache/extent"
@@ -275,4 +276,52 @@ func TestWriteIntoZerosOfARemoteFile(t *testing.T) {
 	e.wantObject("p/a.raw", want)
 	e.evict("a.raw")
 	e.wantSparse("a.raw", want, 1*mib+300_000+192<<10, 2*mib)
+}
+
+// Who copies a sparse file that is not here need not read its holes.
+func TestHolesOfARemoteFile(t *testing.T) {
+	e := newEnv(t)
+	want := sparseBytes(12*mib, 3*mib, 4*mib, 9*mib, 12*mib)
+	e.writeSparse("a.raw", want)
+	e.flush()
+	e.evict("a.raw")
+	a, err := e.lookup("a.raw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	h, err := e.c.Open(ctx, a.Ino, syscall.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Release()
+	check := func() {
+		t.Helper()
+		for _, s := range []struct {
+			off    int64
+			whence int
+			want   int64
+		}{
+			{0, unix.SEEK_DATA, 3 * mib}, {0, unix.SEEK_HOLE, 0}, {3 * mib, unix.SEEK_DATA, 3 * mib}, {3*mib + 5, unix.SEEK_HOLE, 4 * mib},
+			{4 * mib, unix.SEEK_DATA, 9 * mib}, {10 * mib, unix.SEEK_HOLE, 12 * mib}, {11 * mib, unix.SEEK_DATA, 11 * mib},
+		} {
+			if got, err := h.Seek(ctx, s.off, s.whence); err != nil || got != s.want {
+				t.Errorf("seek from %d (%d): %d (%v), want %d", s.off, s.whence, got, err, s.want)
+			}
+		}
+		if _, err := h.Seek(ctx, 12*mib, unix.SEEK_DATA); err != syscall.ENXIO {
+			t.Errorf("seek from the end: %v", err)
+		}
+	}
+	before := e.received()
+	check()
+	if got := e.received() - before; got != 0 {
+		t.Errorf("%d bytes were fetched", got)
+	}
+	if _, err := h.ReadAt(ctx, make([]byte, 100), 3*mib+700_000); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	e.warm("a.raw")
+	check()
 }
