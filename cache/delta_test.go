@@ -3,9 +3,11 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os/exec"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -287,17 +289,21 @@ func TestReadDuringDeltaUpload(t *testing.T) {
 
 // A write that comes during an upload is not lost, whenever it comes.
 func TestWriteDuringDeltaUpload(t *testing.T) {
-	for _, op := range []storetest.Op{"create", "part", "part-copy", "complete"} {
-		for _, off := range []int{200, 20 * smallGrain} {
+	for _, c := range []struct {
+		op  storetest.Op
+		off int
+	}{{"create", 200}, {"part", 200}, {"part-copy", 20 * smallGrain}, {"complete", 200}, {"complete", 20 * smallGrain}} {
+		t.Run(fmt.Sprintf("%s,%d", c.op, c.off), func(t *testing.T) {
+			t.Parallel() // each waits for its file to be quiet
 			e := newDeltaEnv(t)
 			data := pattern(1, 40*smallGrain)
 			e.write("img", data)
 			e.flush()
 			e.evict("img")
-			data = splice(splice(data, 100, []byte("changed")), off, []byte("later"))
+			data = splice(splice(data, 100, []byte("changed")), c.off, []byte("later"))
 			h := e.openFile("img")
-			e.store.Inject(storetest.Before(op, func(ctx context.Context, _ string) error {
-				_, err := h.WriteAt(ctx, []byte("later"), int64(off))
+			e.store.Inject(storetest.Before(c.op, func(ctx context.Context, _ string) error {
+				_, err := h.WriteAt(ctx, []byte("later"), int64(c.off))
 				return err
 			}))
 			if _, err := h.WriteAt(context.Background(), []byte("changed"), 100); err != nil {
@@ -308,11 +314,11 @@ func TestWriteDuringDeltaUpload(t *testing.T) {
 			h.Release()
 			e.flush()
 			if got := e.state1("img"); got != "partial" {
-				t.Errorf("%s, %d: the file is %s", op, off, got)
+				t.Errorf("the file is %s", got)
 			}
 			e.evict("img")
 			e.mustRead("img", data)
-		}
+		})
 	}
 }
 
@@ -350,26 +356,32 @@ func TestDeltaWithLostAnswer(t *testing.T) {
 			e.flush()
 			e.evict("img")
 			data = splice(data, 100, []byte("changed"))
-			lost := make(chan struct{})
+			lost, resume := make(chan struct{}), make(chan struct{})
 			e.store.Inject(storetest.LoseAnswer("complete"), storetest.Before("head", func(context.Context, string) error {
 				close(lost)
-				e.store.SetDown(true)
+				<-resume // nothing is written to the catalog meanwhile
 				return cache.ErrUnavailable
 			}).On("img"))
 			e.edit("img", 100, []byte("changed"))
 			<-lost
+			image := e.copyState()
+			if how != "read" && how != "flush" {
+				e.stop()
+			}
+			close(resume)
 			switch {
-			case how[:4] == "kill":
-				e.kill()
-			case how[:4] == "rest":
+			case strings.HasPrefix(how, "kill"):
+				e.close()
+				e.state = image
+				e.open()
+			case strings.HasPrefix(how, "restart"):
 				e.restart()
 			}
-			e.store.SetDown(false)
-			if bytes.HasSuffix([]byte(how), []byte("write")) {
+			if strings.HasSuffix(how, "write") {
 				data = splice(data, 5*smallGrain, []byte("more"))
 				e.edit("img", 5*smallGrain, []byte("more"))
 			}
-			if bytes.HasSuffix([]byte(how), []byte("read")) {
+			if strings.HasSuffix(how, "read") {
 				e.mustRead("img", data)
 			}
 			e.flush()
@@ -416,16 +428,14 @@ func TestNoDeltaWithoutCopies(t *testing.T) {
 	}
 }
 
-// kill ends the zone as a kill -9 does: the catalog stays as it is at this moment.
-func (e *env) kill() {
+// copyState is what a kill -9 at this moment would leave of the state directory.
+func (e *env) copyState() string {
 	e.t.Helper()
 	image := e.t.TempDir()
 	if out, err := exec.Command("cp", "-a", e.state+"/.", image).CombinedOutput(); err != nil {
 		e.t.Fatalf("copy the catalog: %v %s", err, out)
 	}
-	e.close()
-	e.state = image
-	e.open()
+	return image
 }
 
 type noCopies struct{ cache.Store }
