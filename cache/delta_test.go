@@ -391,6 +391,42 @@ func TestDeltaWithLostAnswer(t *testing.T) {
 	}
 }
 
+// A kill before the completion: what the store has is neither sent nor copied again.
+func TestDeltaGoesOnAfterAKill(t *testing.T) {
+	for _, evicted := range []bool{false, true} {
+		e := newDeltaEnv(t)
+		data := pattern(1, 20*smallGrain)
+		e.write("img", data)
+		e.flush()
+		if evicted {
+			e.evict("img")
+		}
+		reached, resume := make(chan struct{}), make(chan struct{})
+		e.store.Inject(storetest.Before("complete", func(context.Context, string) error {
+			close(reached)
+			<-resume
+			return cache.ErrUnavailable
+		}))
+		data = splice(data, 7*smallGrain, []byte("changed"))
+		e.edit("img", 7*smallGrain, []byte("changed"))
+		<-reached
+		image := e.copyState()
+		e.stop()
+		close(resume)
+		e.close()
+		e.state = image
+		sent, received, copies := e.moved(func() {
+			e.open()
+			e.flush()
+		})
+		if sent > 1000 || received > 1000 || copies != 0 { // the probe of a new start is in it
+			t.Errorf("evicted %v: %d bytes sent and %d received after the kill, %d copies", evicted, sent, received, copies)
+		}
+		e.wantObject("p/img", data)
+		e.mustRead("img", data)
+	}
+}
+
 // The object that a delta is made from is replaced, or removed: the file that is all
 // here is sent, the other is a conflict as before.
 func TestDeltaWithoutBase(t *testing.T) {
