@@ -16,11 +16,12 @@ const journalName = "catalog.journal"
 // makes them survive a kill. It is written with write(2) and never synced: what a power
 // cut shall not take, Sync brings into Badger. A record is
 //
-//	length 4 | CRC-32C 4 | seq 8 | writes
+//	seq 8 | length of the writes 4 | CRC-32C of these twelve bytes 4 | CRC-32C of the writes 4 | writes
 //	write: 0 deleted or 1 set | len(key) | key [| len(value) | value]
 //
-// where the checksum covers what follows it, the length that too, and len is uvarint.
-// The records have numbers without gaps; those up to metaFlushed are in Badger too.
+// where len is uvarint. The header has a checksum of its own so that a record that a kill
+// cut short can be told from one whose length is wrong. The records have numbers without
+// gaps; those up to metaFlushed are in Badger too.
 type journal struct {
 	f    *os.File
 	size int64
@@ -28,10 +29,7 @@ type journal struct {
 	bad  error // a write that could not be taken back
 }
 
-const (
-	journalHeader = 16
-	journalPrefix = 8 // length and checksum
-)
+const journalHeader = 8 + 4 + 4 + 4
 
 func openJournal(dir string) (*os.File, error) {
 	return os.OpenFile(filepath.Join(dir, journalName), os.O_RDWR|os.O_CREATE, 0o600)
@@ -73,8 +71,7 @@ func (j *journal) reset() error {
 }
 
 func encodeCommit(b []byte, seq uint64, list []write) []byte {
-	b = append(b, make([]byte, journalPrefix)...)
-	b = binary.BigEndian.AppendUint64(b, seq)
+	b = append(b, make([]byte, journalHeader)...)
 	for i := range list {
 		w := &list[i]
 		if w.val == nil {
@@ -89,8 +86,10 @@ func encodeCommit(b []byte, seq uint64, list []write) []byte {
 			b = append(b, w.val...)
 		}
 	}
-	binary.BigEndian.PutUint32(b, uint32(len(b)-journalPrefix))
-	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[journalPrefix:], castagnoli))
+	binary.BigEndian.PutUint64(b, seq)
+	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-journalHeader))
+	binary.BigEndian.PutUint32(b[12:], crc32.Checksum(b[:12], castagnoli))
+	binary.BigEndian.PutUint32(b[16:], crc32.Checksum(b[journalHeader:], castagnoli))
 	return b
 }
 
@@ -103,19 +102,18 @@ func decodeCommit(b []byte) (seq uint64, list []write, rest []byte, err error) {
 	if len(b) < journalHeader {
 		return 0, nil, nil, errTorn
 	}
-	length := int(binary.BigEndian.Uint32(b))
-	if length < journalHeader-journalPrefix {
-		return 0, nil, nil, damagedf("%s: a record of %d bytes", journalName, length)
+	seq, length := binary.BigEndian.Uint64(b), int(binary.BigEndian.Uint32(b[8:]))
+	if crc32.Checksum(b[:12], castagnoli) != binary.BigEndian.Uint32(b[12:]) {
+		return 0, nil, nil, damagedf("%s: a record's header has a wrong checksum", journalName)
 	}
-	if len(b)-journalPrefix < length {
+	if len(b)-journalHeader < length {
 		return 0, nil, nil, errTorn
 	}
-	body, rest := b[journalPrefix:journalPrefix+length], b[journalPrefix+length:]
-	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(b[4:]) {
-		return 0, nil, nil, damagedf("%s: a record with a wrong checksum", journalName)
+	body, rest := b[journalHeader:journalHeader+length], b[journalHeader+length:]
+	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(b[16:]) {
+		return 0, nil, nil, damagedf("%s: a record has a wrong checksum", journalName)
 	}
-	seq = binary.BigEndian.Uint64(body)
-	for body = body[8:]; len(body) > 0; {
+	for len(body) > 0 {
 		set := body[0] == 1
 		w := write{}
 		if w.key, body, err = takeCounted(body[1:]); err == nil && set {
