@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"depotfs/cache"
 	"depotfs/cache/storetest"
@@ -249,6 +250,108 @@ func TestDeltaOfCutRemoteFile(t *testing.T) {
 		e.wantObject("p/img", data)
 		e.mustRead("img", data)
 	}
+}
+
+// A file that another zone made is fetched and then changed: its grains are known
+// from when it was verified.
+func TestDeltaOfFetchedFile(t *testing.T) {
+	e := newDeltaEnv(t)
+	data := pattern(1, 40*smallGrain+1000)
+	e.write("img", data)
+	e.flush()
+	e = zoneOn(t, e.mem)
+	e.waitListed()
+	e.mustRead("img", data)
+	e.waitFor("the file", func() bool { return e.state1("img") == "clean" })
+	data = splice(data, 7*smallGrain, []byte("changed"))
+	if sent, received, _ := e.moved(func() { e.edit("img", 7*smallGrain, []byte("changed")); e.flush() }); sent != smallGrain || received > 1000 {
+		t.Errorf("%d bytes sent, want %d; %d received", sent, smallGrain, received)
+	}
+	e.wantObject("p/img", data)
+}
+
+// Another zone has replaced the object that the missing bytes are in: what was
+// written stays here, theirs stays there, and status says so.
+func TestDeltaMeetsAnotherZone(t *testing.T) {
+	theirs := pattern(2, 10*smallGrain)
+	for _, when := range []storetest.Op{"create", "complete"} {
+		e := newDeltaEnv(t)
+		e.write("img", pattern(1, 20*smallGrain))
+		e.flush()
+		e.evict("img")
+		e.store.Inject(storetest.Before(when, func(ctx context.Context, _ string) error {
+			_, err := e.mem.Put(ctx, "p/img", bytes.NewReader(theirs), int64(len(theirs)), cache.PutOptions{})
+			return err
+		}))
+		e.edit("img", 100, []byte("changed"))
+		e.waitFor("the conflict", func() bool {
+			e.flushFor(300 * time.Millisecond)
+			st, err := e.c.Status(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.ContainsFunc(st.Problems, func(p cache.Problem) bool { return p.Path == "img" && p.Kind == "upload" })
+		})
+		e.wantObject("p/img", theirs)
+		if got := e.state1("img"); got != "dirty" {
+			t.Errorf("%s: the file is %s", when, got)
+		}
+		h := e.openFile("img")
+		buf := make([]byte, 7)
+		if _, err := h.ReadAt(context.Background(), buf, 100); err != nil || string(buf) != "changed" {
+			t.Errorf("%s: what was written reads as %q, %v", when, buf, err)
+		}
+		h.Release()
+	}
+}
+
+// The file gets another name, or none, in the middle of an upload.
+func TestRenameDuringDeltaUpload(t *testing.T) {
+	for _, op := range []storetest.Op{"create", "part", "part-copy", "complete"} {
+		for _, gone := range []bool{false, true} {
+			e := newDeltaEnv(t)
+			data := pattern(1, 20*smallGrain)
+			e.write("img", data)
+			e.flush()
+			e.evict("img")
+			parent, name := e.parent("img")
+			e.store.Inject(storetest.Before(op, func(ctx context.Context, _ string) error {
+				if gone {
+					return e.c.Unlink(ctx, parent, name)
+				}
+				return e.c.Rename(ctx, parent, name, parent, "img2", 0)
+			}))
+			data = splice(data, 100, []byte("changed"))
+			e.edit("img", 100, []byte("changed"))
+			e.flush()
+			e.waitFor("the object to go", func() bool { _, there := e.object("p/img"); return !there })
+			if gone {
+				continue
+			}
+			e.wantObject("p/img2", data)
+			if got := e.state1("img2"); got != "partial" {
+				t.Errorf("%s: the file is %s", op, got)
+			}
+			e.mustRead("img2", data)
+		}
+	}
+}
+
+// Parts that fail give their turn back: after many the next upload goes on.
+func TestFailedPartsKeepNoTurn(t *testing.T) {
+	e := newDeltaEnv(t)
+	e.close()
+	e.limits.UploadParts = 1
+	e.open()
+	e.store.Inject(storetest.Fail("part", cache.ErrRejected).Times(12))
+	data := pattern(1, 20*smallGrain)
+	e.write("img", data)
+	e.waitFor("the failures", func() bool {
+		e.flushFor(100 * time.Millisecond)
+		return e.store.Pending() == 0
+	})
+	e.flush()
+	e.wantObject("p/img", data)
 }
 
 // What a reader gets while a file that is not here is changed and uploaded is the
