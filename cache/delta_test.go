@@ -3,11 +3,14 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os/exec"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"depotfs/cache"
 	"depotfs/cache/storetest"
@@ -250,6 +253,108 @@ func TestDeltaOfCutRemoteFile(t *testing.T) {
 	}
 }
 
+// A file that another zone made is fetched and then changed: its grains are known
+// from when it was verified.
+func TestDeltaOfFetchedFile(t *testing.T) {
+	e := newDeltaEnv(t)
+	data := pattern(1, 40*smallGrain+1000)
+	e.write("img", data)
+	e.flush()
+	e = zoneOn(t, e.mem)
+	e.waitListed()
+	e.mustRead("img", data)
+	e.waitFor("the file", func() bool { return e.state1("img") == "clean" })
+	data = splice(data, 7*smallGrain, []byte("changed"))
+	if sent, received, _ := e.moved(func() { e.edit("img", 7*smallGrain, []byte("changed")); e.flush() }); sent != smallGrain || received > 1000 {
+		t.Errorf("%d bytes sent, want %d; %d received", sent, smallGrain, received)
+	}
+	e.wantObject("p/img", data)
+}
+
+// Another zone has replaced the object that the missing bytes are in: what was
+// written stays here, theirs stays there, and status says so.
+func TestDeltaMeetsAnotherZone(t *testing.T) {
+	theirs := pattern(2, 10*smallGrain)
+	for _, when := range []storetest.Op{"create", "complete"} {
+		e := newDeltaEnv(t)
+		e.write("img", pattern(1, 20*smallGrain))
+		e.flush()
+		e.evict("img")
+		e.store.Inject(storetest.Before(when, func(ctx context.Context, _ string) error {
+			_, err := e.mem.Put(ctx, "p/img", bytes.NewReader(theirs), int64(len(theirs)), cache.PutOptions{})
+			return err
+		}))
+		e.edit("img", 100, []byte("changed"))
+		e.waitFor("the conflict", func() bool {
+			e.flushFor(300 * time.Millisecond)
+			st, err := e.c.Status(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.ContainsFunc(st.Problems, func(p cache.Problem) bool { return p.Path == "img" && p.Kind == "upload" })
+		})
+		e.wantObject("p/img", theirs)
+		if got := e.state1("img"); got != "dirty" {
+			t.Errorf("%s: the file is %s", when, got)
+		}
+		h := e.openFile("img")
+		buf := make([]byte, 7)
+		if _, err := h.ReadAt(context.Background(), buf, 100); err != nil || string(buf) != "changed" {
+			t.Errorf("%s: what was written reads as %q, %v", when, buf, err)
+		}
+		h.Release()
+	}
+}
+
+// The file gets another name, or none, in the middle of an upload.
+func TestRenameDuringDeltaUpload(t *testing.T) {
+	for _, op := range []storetest.Op{"create", "part", "part-copy", "complete"} {
+		for _, gone := range []bool{false, true} {
+			e := newDeltaEnv(t)
+			data := pattern(1, 20*smallGrain)
+			e.write("img", data)
+			e.flush()
+			e.evict("img")
+			parent, name := e.parent("img")
+			e.store.Inject(storetest.Before(op, func(ctx context.Context, _ string) error {
+				if gone {
+					return e.c.Unlink(ctx, parent, name)
+				}
+				return e.c.Rename(ctx, parent, name, parent, "img2", 0)
+			}))
+			data = splice(data, 100, []byte("changed"))
+			e.edit("img", 100, []byte("changed"))
+			e.flush()
+			e.waitFor("the object to go", func() bool { _, there := e.object("p/img"); return !there })
+			if gone {
+				continue
+			}
+			e.wantObject("p/img2", data)
+			if got := e.state1("img2"); got != "partial" {
+				t.Errorf("%s: the file is %s", op, got)
+			}
+			e.mustRead("img2", data)
+		}
+	}
+}
+
+// Parts that fail give their turn back: after many the next upload goes on.
+func TestFailedPartsKeepNoTurn(t *testing.T) {
+	e := newDeltaEnv(t)
+	e.close()
+	e.limits.UploadParts = 1
+	e.open()
+	e.store.Inject(storetest.Fail("part", cache.ErrRejected).Times(12))
+	data := pattern(1, 20*smallGrain)
+	e.write("img", data)
+	e.waitFor("the failures", func() bool {
+		e.flushFor(100 * time.Millisecond)
+		return e.store.Pending() == 0
+	})
+	e.flush()
+	e.wantObject("p/img", data)
+}
+
 // What a reader gets while a file that is not here is changed and uploaded is the
 // file as it is, from the old object or from the new one.
 func TestReadDuringDeltaUpload(t *testing.T) {
@@ -288,17 +393,21 @@ func TestReadDuringDeltaUpload(t *testing.T) {
 
 // A write that comes during an upload is not lost, whenever it comes.
 func TestWriteDuringDeltaUpload(t *testing.T) {
-	for _, op := range []storetest.Op{"create", "part", "part-copy", "complete"} {
-		for _, off := range []int{200, 20 * smallGrain} {
+	for _, c := range []struct {
+		op  storetest.Op
+		off int
+	}{{"create", 200}, {"part", 200}, {"part-copy", 20 * smallGrain}, {"complete", 200}, {"complete", 20 * smallGrain}} {
+		t.Run(fmt.Sprintf("%s,%d", c.op, c.off), func(t *testing.T) {
+			t.Parallel() // each waits for its file to be quiet
 			e := newDeltaEnv(t)
 			data := pattern(1, 40*smallGrain)
 			e.write("img", data)
 			e.flush()
 			e.evict("img")
-			data = splice(splice(data, 100, []byte("changed")), off, []byte("later"))
+			data = splice(splice(data, 100, []byte("changed")), c.off, []byte("later"))
 			h := e.openFile("img")
-			e.store.Inject(storetest.Before(op, func(ctx context.Context, _ string) error {
-				_, err := h.WriteAt(ctx, []byte("later"), int64(off))
+			e.store.Inject(storetest.Before(c.op, func(ctx context.Context, _ string) error {
+				_, err := h.WriteAt(ctx, []byte("later"), int64(c.off))
 				return err
 			}))
 			if _, err := h.WriteAt(context.Background(), []byte("changed"), 100); err != nil {
@@ -309,11 +418,11 @@ func TestWriteDuringDeltaUpload(t *testing.T) {
 			h.Release()
 			e.flush()
 			if got := e.state1("img"); got != "partial" {
-				t.Errorf("%s, %d: the file is %s", op, off, got)
+				t.Errorf("the file is %s", got)
 			}
 			e.evict("img")
 			e.mustRead("img", data)
-		}
+		})
 	}
 }
 
@@ -351,32 +460,74 @@ func TestDeltaWithLostAnswer(t *testing.T) {
 			e.flush()
 			e.evict("img")
 			data = splice(data, 100, []byte("changed"))
-			lost := make(chan struct{})
+			lost, resume := make(chan struct{}), make(chan struct{})
 			e.store.Inject(storetest.LoseAnswer("complete"), storetest.Before("head", func(context.Context, string) error {
 				close(lost)
-				e.store.SetDown(true)
+				<-resume // nothing is written to the catalog meanwhile
 				return cache.ErrUnavailable
 			}).On("img"))
 			e.edit("img", 100, []byte("changed"))
 			<-lost
+			image := e.copyState()
+			if how != "read" && how != "flush" {
+				e.stop()
+			}
+			close(resume)
 			switch {
-			case how[:4] == "kill":
-				e.kill()
-			case how[:4] == "rest":
+			case strings.HasPrefix(how, "kill"):
+				e.close()
+				e.state = image
+				e.open()
+			case strings.HasPrefix(how, "restart"):
 				e.restart()
 			}
-			e.store.SetDown(false)
-			if bytes.HasSuffix([]byte(how), []byte("write")) {
+			if strings.HasSuffix(how, "write") {
 				data = splice(data, 5*smallGrain, []byte("more"))
 				e.edit("img", 5*smallGrain, []byte("more"))
 			}
-			if bytes.HasSuffix([]byte(how), []byte("read")) {
+			if strings.HasSuffix(how, "read") {
 				e.mustRead("img", data)
 			}
 			e.flush()
 			e.wantObject("p/img", data)
 			e.mustRead("img", data)
 		})
+	}
+}
+
+// A kill before the completion: what the store has is neither sent nor copied again.
+func TestDeltaGoesOnAfterAKill(t *testing.T) {
+	for _, evicted := range []bool{false, true} {
+		e := newDeltaEnv(t)
+		data := pattern(1, 20*smallGrain)
+		e.write("img", data)
+		e.flush()
+		if evicted {
+			e.evict("img")
+		}
+		reached, resume := make(chan struct{}), make(chan struct{})
+		e.store.Inject(storetest.Before("complete", func(context.Context, string) error {
+			close(reached)
+			<-resume
+			return cache.ErrUnavailable
+		}))
+		data = splice(data, 7*smallGrain, []byte("changed"))
+		e.edit("img", 7*smallGrain, []byte("changed"))
+		<-reached
+		image := e.copyState()
+		e.stop()
+		close(resume)
+		e.close()
+		e.state = image
+		sent, received, copies := e.moved(func() {
+			e.open()
+			e.flush()
+		})
+		if sent > 1000 || received > 1000 || copies != 0 { // the probe of a new start is in it
+			t.Errorf("evicted %v: %d bytes sent and %d received after the kill, %d copies", evicted, sent, received, copies)
+		}
+		e.wantObject("p/img", data)
+		e.mustRead("img", data)
 	}
 }
 
@@ -417,16 +568,14 @@ func TestNoDeltaWithoutCopies(t *testing.T) {
 	}
 }
 
-// kill ends the zone as a kill -9 does: the catalog stays as it is at this moment.
-func (e *env) kill() {
+// copyState is what a kill -9 at this moment would leave of the state directory.
+func (e *env) copyState() string {
 	e.t.Helper()
 	image := e.t.TempDir()
 	if out, err := exec.Command("cp", "-a", e.state+"/.", image).CombinedOutput(); err != nil {
 		e.t.Fatalf("copy the catalog: %v %s", err, out)
 	}
-	e.close()
-	e.state = image
-	e.open()
+	return image
 }
 
 type noCopies struct{ cache.Store }

@@ -165,7 +165,9 @@ func (c *Cache) planPartial(ctx context.Context, d *depot, s *sending) error {
 		return err
 	}
 	s.setPlan(from)
-	return nil
+	s.n.mu.Lock()
+	defer s.n.mu.Unlock()
+	return c.saveExtents(s.n) // what was fetched is not fetched again after a kill
 }
 
 // sources says of each grain whether it is the base's or has to be looked at.

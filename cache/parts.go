@@ -74,14 +74,7 @@ func (c *Cache) putPlan(ctx context.Context, d *depot, s *sending, up *catalog.U
 			s.bar.grow(pl.size)
 			continue
 		}
-		select {
-		case c.partSlots <- struct{}{}:
-			if gctx.Err() != nil { // both were ready
-				<-c.partSlots
-			}
-		case <-gctx.Done():
-		}
-		if gctx.Err() != nil {
+		if !c.takePart(gctx) {
 			break
 		}
 		g.Go(func() error {
@@ -98,6 +91,16 @@ func (c *Cache) putPlan(ctx context.Context, d *depot, s *sending, up *catalog.U
 		return nil, err
 	}
 	return parts, ctx.Err()
+}
+
+// takePart waits for its turn to make a part, which ends with partSlots given back.
+func (c *Cache) takePart(ctx context.Context) bool {
+	select {
+	case c.partSlots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // putPart makes one part and records the store's confirmation.

@@ -125,8 +125,8 @@ func (c *Cache) promote(n *node) error {
 			if n.whole.Load() || n.p == nil {
 				return nil
 			}
-			if now.State == PartialDirty && rec.State != PartialDirty {
-				return errWritten // while the checksum was computed
+			if (now.State == PartialDirty) != (rec.State == PartialDirty) || now.Base != rec.Base {
+				return errWritten // while the checksum was computed; or uploaded
 			}
 			return c.promoteLocked(n, now, path, crc)
 		})
@@ -154,16 +154,17 @@ var errWritten = errors.New("written meanwhile")
 // verify computes the checksum of a complete clean file and compares it with the
 // version's. Without a recorded one, length and the conditional GETs have to do.
 func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
-	sum, err := sumCRC(p.file, 0, rec.Size)
+	crc, err := c.sumFetched(p, rec)
 	short := errors.Is(err, io.ErrUnexpectedEOF)
-	if err != nil && !short {
-		return 0, fmt.Errorf("read back what was fetched: %w", err)
+	if !short && (err != nil || !rec.Base.HasCRC || crc == rec.Base.CRC64) {
+		return crc, err
 	}
-	if !short && (!rec.Base.HasCRC || sum == rec.Base.CRC64) {
-		return sum, nil
+	now, err := c.record(p.ino)
+	if err != nil {
+		return 0, err
 	}
 	p.mu.Lock()
-	dirty := p.sidecar != nil
+	dirty := p.sidecar != nil || now.Base != rec.Base
 	if !dirty {
 		p.here.Remove(0, p.size)
 		if short { // holes do not make it longer
@@ -184,7 +185,7 @@ func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
 		return 0, fmt.Errorf("size the partial file of inode %d: %w", rec.Ino, err)
 	}
 	path := c.pathText(rec)
-	err = fmt.Errorf("fetched bytes of %q have checksum %016x instead of %016x: %w", path, sum, rec.Base.CRC64, ErrChecksum)
+	err = fmt.Errorf("fetched bytes of %q have checksum %016x instead of %016x: %w", path, crc, rec.Base.CRC64, ErrChecksum)
 	c.problems.add("fetch", path, err.Error(), c.now())
 	return 0, errors.Join(err, c.distrustZeros(rec.Ino))
 }
@@ -235,6 +236,11 @@ func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint
 		r.Ctime = max(r.Ctime, p.ctime)
 		if r.State == Clean && !r.Base.HasCRC {
 			r.Base.CRC64, r.Base.HasCRC = crc, true
+		}
+		if r.State == Clean && p.sums != nil {
+			if err := putSums(tx, r.Ino, r.Base.Gen, p.sums); err != nil {
+				return err
+			}
 		}
 		if r.State == Clean && n.writers > 0 {
 			// It was opened for writing when it was not whole; from now on nobody sees
