@@ -33,6 +33,7 @@ type env struct {
 	deploy cache.Deploy
 	ahead  atomic.Int64 // ns by which the zone's clock is ahead
 	fault  func(op, tag, rel string) error
+	notify cache.Notifier
 }
 
 func newEnv(t testing.TB) *env {
@@ -50,7 +51,7 @@ func (e *env) open() {
 	if testing.Verbose() {
 		level = slog.LevelDebug
 	}
-	c, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", Deploy: e.deploy, Limits: e.limits, Settle: &e.settle, ShareFault: e.fault,
+	c, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", Deploy: e.deploy, Limits: e.limits, Settle: &e.settle, ShareFault: e.fault, Notify: e.notify,
 		Now: func() time.Time { return time.Now().Add(time.Duration(e.ahead.Load())) },
 		Log: slog.New(slog.NewTextHandler(testWriter{e.t}, &slog.HandlerOptions{Level: level}))})
 	if err != nil {
