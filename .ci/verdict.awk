@@ -4,8 +4,9 @@
 # (Whether tests failed is go test's own exit code: use pipefail.)
 #
 # After everything else the reasons come once more, in brief: who sees but the end of
-# a long log sees why. For each test that failed that is what it logged itself, then
-# panics, data races, and what the compiler said.
+# a long log sees why. For each test that failed that is what it logged itself, without
+# what a program under test had to tell of its daily work, then panics, data races, and
+# what the compiler said.
 #
 # A package's lines arrive together and end with its verdict, so what is held back is
 # the output of one package. Only the compiler's arrive at any time.
@@ -34,7 +35,7 @@ compiling { print; add($0); next }
 /^[ \t]*--- SKIP: / { skipped[$3] = log_of[$3] }
 /^[ \t]*--- (PASS|SKIP|FAIL): / { trouble = "" }
 /^[ \t]*--- FAIL: / { failed[fails++] = $3; for (up = $3; sub(/\/[^\/]*$/, "", up); ) parent[up] = 1 }
-trouble == "" && /^    / && !/^ *--- / { own[name, lines[name]++] = $0 }
+trouble == "" && /^    / && !/^ *--- / && !/ level=(DEBUG|INFO) / { own[name, lines[name]++] = $0 }
 
 # A race lasts until its ruler, what ends a process until its verdict.
 /^WARNING: DATA RACE/ { trouble = "race" }
