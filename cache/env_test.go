@@ -18,6 +18,10 @@ import (
 	"depotfs/cache/storetest"
 )
 
+// patience is how long a test waits for what has to happen: a busy machine is slow,
+// and only what never comes may fail.
+const patience = 3 * time.Minute
+
 // env is one zone: a share, a state directory and a store in memory.
 type env struct {
 	t      testing.TB
@@ -210,7 +214,7 @@ func (e *env) mustRead(path string, want []byte) {
 
 func (e *env) flush(paths ...string) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	left, err := e.c.Flush(ctx, paths, nil)
 	if err != nil {
