@@ -387,7 +387,7 @@ func TestDisableAndEnable(t *testing.T) {
 func TestDisableWithRemoteFiles(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t)
-	z := newZone(t, on(d), quiet, with("--settle", "50ms"))
+	z := newZone(t, on(d), quiet, with("--settle", "50ms", "--cold-timeout", "30m"))
 	body := bytesOf(3, 3<<20)
 	for _, name := range []string{"kept", "moved", "removed", "dir/below", "here"} {
 		put(t, z.path(name), body)
@@ -408,12 +408,9 @@ func TestDisableWithRemoteFiles(t *testing.T) {
 	z.must("disable", "--yes", z.mnt)
 	objects := d.keys(t)
 	buf := make([]byte, 100)
-	start := time.Now()
+	// At once: the watchdog would come before the cold timeout.
 	if _, err := unix.Pread(fd, buf, 1<<20); err != unix.EIO {
 		t.Errorf("read of what is not here: %v", err)
-	}
-	if took := time.Since(start); took > 15*time.Second { // --cold-timeout is 20 s: it did not wait for that
-		t.Errorf("the answer took %v", took)
 	}
 	if f := z.stat("kept"); f.State != "remote" || !strings.Contains(f.Why, "the store is off") {
 		t.Errorf("stat: %+v", f)

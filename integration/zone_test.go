@@ -40,7 +40,7 @@ type zone struct {
 
 // hangTime is when a test counts as hanging. Its system call waits for the daemon
 // and cannot be interrupted: the daemon is killed, after it has told what it does.
-const hangTime = 5 * time.Minute
+const hangTime = 8 * time.Minute
 
 func (z *zone) hangs() {
 	z.t.Errorf("it hangs; the daemon does:\n%s", z.goroutines())
@@ -122,7 +122,7 @@ func (c command) String() string {
 }
 
 // commandTime is how long a command may take before the test gives it up.
-const commandTime = 2 * time.Minute
+const commandTime = patience + time.Minute
 
 // run runs depotfs.
 func (z *zone) run(args ...string) command {
@@ -395,7 +395,7 @@ func (z *zone) paths(names []string) []string {
 // flush uploads everything, or the named files.
 func (z *zone) flush(names ...string) {
 	z.t.Helper()
-	c := z.run(append([]string{"flush", "--timeout", "60s"}, z.paths(names)...)...)
+	c := z.run(append([]string{"flush", "--timeout", patience.String()}, z.paths(names)...)...)
 	if c.code != 0 {
 		z.t.Fatalf("%v\n%+v%s\n%s", c, z.status(), z.logTail(), z.goroutines())
 	}
