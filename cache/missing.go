@@ -77,7 +77,7 @@ func (c *Cache) missed(d lockedDir, rec *catalog.Inode, name, path string) error
 		return nil // renamed, it seems: followMoves sees to it
 	}
 	lost := isLost(rec) && !isSymlink(rec)
-	if lost || c.followsDelete(path) {
+	if lost || c.followsDelete(path) && rec.Flags&catalog.FlagUnseen == 0 { // who removed theirs did not see the depot's
 		return c.followMissing(d, rec, name, path, lost)
 	}
 	switch {

@@ -60,9 +60,10 @@ func (m *moves) arrive(rec *catalog.Inode) {
 }
 
 // leave notes a file that is missing under its name, and says whether it has been
-// found under another one already.
+// found under another one already. With a file whose base is a version that its maker
+// could not see nothing goes along: that version is there again where it was.
 func (m *moves) leave(rec *catalog.Inode, held bool) bool {
-	if !isRegular(rec) || rec.Stamp.Ino == 0 || len(rec.Links) != 1 {
+	if !isRegular(rec) || rec.Stamp.Ino == 0 || len(rec.Links) != 1 || rec.Flags&catalog.FlagUnseen != 0 {
 		return false
 	}
 	d := departure{ino: rec.Ino, stamp: rec.Stamp, held: held}
@@ -191,9 +192,12 @@ func (c *Cache) endMoved(d lockedDir, rec *catalog.Inode, m departure, l catalog
 		switch {
 		case !m.is(to.Stamp):
 			return nil // another file by now
+		case old.Flags&catalog.FlagUnseen != 0:
+			return nil // whose base is another version than theirs
 		case to.State == Clean: // sent already: the old objects are not needed
-		case to.State != Dirty || len(to.Objects) > 0 || to.Base.Gen != 0:
+		case to.State != Dirty:
 			return nil
+		case len(to.Objects) > 0, to.Base.Gen != 0, to.Flags&catalog.FlagUnseen != 0: // it has the base of what it replaced
 		case !errors.Is(uerr, catalog.ErrNotFound): // on its way
 			c.moves.again(m)
 			return uerr

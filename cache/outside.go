@@ -87,6 +87,9 @@ func (c *Cache) present(d lockedDir, rec *catalog.Inode, name, path string, st s
 	case !inShare(rec):
 		return c.besideRemote(d, rec, name, path, st)
 	case otherFile(rec, st):
+		if rec.Flags&catalog.FlagUnseen != 0 && !st.IsRegular() {
+			return c.besideRemote(d, rec, name, path, st) // what the depot has, nobody replaced
+		}
 		return c.replace(d, rec, name, path, st, 0)
 	case isRegular(rec) && st.Stamp() != rec.Stamp:
 		return c.movedOn(rec, path, st)
@@ -174,10 +177,7 @@ func (c *Cache) movedOn(rec *catalog.Inode, path string, st share.Stat) error {
 		}
 	}
 	c.scans.heat(rec.Links[0].Parent, c.now())
-	if rec.State == Clean {
-		return c.touchedOutside(rec, path, st)
-	}
-	return c.writtenOutside(rec, path, st)
+	return c.changedOutside(rec, path, st)
 }
 
 // lookAtDirty notes what others wrote into a file that waits for its upload, when
@@ -190,7 +190,7 @@ func (c *Cache) lookAtDirty(n *node, rec *catalog.Inode, path string) error {
 	if err != nil || st.Stamp() == rec.Stamp {
 		return err
 	}
-	return c.writtenOutside(rec, path, st)
+	return c.changedOutside(rec, path, st)
 }
 
 // stillThere is asked when a file is opened once more: whether the backing file is
@@ -205,7 +205,7 @@ func (c *Cache) stillThere(n *node, rec *catalog.Inode, path string) error {
 		case n.upload != nil, isLost(rec):
 			n.missing = true
 			return nil
-		case c.followsDelete(path):
+		case c.followsDelete(path) && rec.Flags&catalog.FlagUnseen == 0:
 			return c.isMissing(rec, path)
 		}
 		return errOutside
