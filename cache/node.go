@@ -217,7 +217,7 @@ func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error
 	})
 	if errors.Is(err, errUnsettled) {
 		c.work.Add(rec.Ino, c.now()) // the worker asks the depot
-		return nil, fmt.Errorf("open %q: %w: %w", path, err, syscall.EIO)
+		return nil, fmt.Errorf("open %q: %w", path, err)
 	}
 	if err != nil {
 		return nil, err

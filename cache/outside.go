@@ -208,6 +208,9 @@ func (c *Cache) stillThere(n *node, rec *catalog.Inode, path string) error {
 		case c.followsDelete(path) && rec.Flags&catalog.FlagUnseen == 0:
 			return c.isMissing(rec, path)
 		}
+		if n.missing, err = c.isUnsettled(rec); n.missing || err != nil {
+			return err // until the depot was asked which version it has, this file has it
+		}
 		return errOutside
 	}
 	if err != nil {

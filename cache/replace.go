@@ -2,6 +2,7 @@ package cache
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -44,17 +45,12 @@ func (c *Cache) restoreOpen(d lockedDir, rec *catalog.Inode, name, path string) 
 	if err != nil {
 		return err
 	}
-	if err := c.cat.View(func(tx *catalog.Tx) error {
-		if unsettled, err := c.unsettled(tx, rec); unsettled || err != nil {
-			return cmp.Or(err, errUnsettled)
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
 	next := *rec
 	next.Ino, next.Links, next.Nlink, next.Objects = ino, []catalog.Link{{Parent: d.rec.Ino, Name: name}}, 1, nil
 	err = c.succeed(d, rec, &next, name, path, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if unsettled, err := c.unsettled(tx, r); unsettled || err != nil {
+			return cmp.Or(err, errUnsettled)
+		}
 		if err := step(r, evVanish); err != nil {
 			return err
 		}
@@ -147,8 +143,19 @@ func (c *Cache) succeed(d lockedDir, rec, next *catalog.Inode, name, path string
 	return nil
 }
 
-// inherit moves what the depot has of old to r.
+// inherit moves what the depot has of old to r, or may have: an upload whose answer
+// was not heard may have replaced the version that is on record.
 func inherit(tx *catalog.Tx, old, r *catalog.Inode) error {
+	up, err := tx.Upload(old.Ino)
+	if err == nil && ownsKey(old, up.Key) {
+		if _, err = tx.Upload(r.Ino); errors.Is(err, catalog.ErrNotFound) {
+			up.Ino = r.Ino
+			err = errors.Join(tx.DeleteUpload(old.Ino), tx.PutUpload(up))
+		}
+	}
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return err
+	}
 	for _, o := range old.Objects {
 		if err := tx.SetKeyOwner(o.Key, r.Ino); err != nil {
 			return err
