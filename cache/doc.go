@@ -166,7 +166,9 @@
 //	                                                    names are made again. delete: ENOENT at once, gone everywhere after two
 //	                                                    looks 10 minutes apart; template/ is always restored
 //	                              never uploaded        EIO, then its name goes after 10 minutes
-//	                              a directory           remote; delete: goes once it is empty
+//	                              a directory           remote; delete: goes once it is empty. One that was never in the
+//	                                                    depot goes with the last name in it
+//	a missing directory           makes a name in it    made again as long as it is remote, else ENOENT
 //	the file under another name   Clean, Dirty          the old name goes, the new one has its objects (moves): nothing is sent
 //
 // A directory's mtime is remembered (dirSeen) by agreeLocked alone: after a change of

@@ -119,17 +119,15 @@ func (c *Cache) dirIsHere(rec *catalog.Inode, path string) error {
 // fileForDir is called when others put something else in the place of a directory.
 // One that still has names here stays, and with it what the depot has in it.
 func (c *Cache) fileForDir(d lockedDir, rec *catalog.Inode, name, path string, st share.Stat) error {
-	err := c.emptyDir(rec, path)
-	if errors.Is(err, syscall.ENOTEMPTY) {
-		c.problems.add("share", path, "others put a file here, where a directory is that holds files: move one of them away", c.now())
-		return nil
-	}
+	done, err := c.forgetIfEmpty(d, rec, name, path)
 	if err != nil {
 		return err
 	}
-	if err := c.forgetDir(d, rec, name, path, nil); err != nil {
-		return err
+	if !done {
+		c.problems.add("share", path, "others put a file here, where a directory is that holds files: move one of them away", c.now())
+		return nil
 	}
+	c.problems.clear("share", path)
 	defer c.entryChanged(d.rec.Ino, name)
 	_, err = c.adopt(d, name, st)
 	return err
