@@ -24,8 +24,10 @@ type moves struct {
 type departure struct {
 	ino   Ino // that had the name
 	to    Ino // that has the file now; 0: not known yet
+	at    catalog.Link
 	stamp catalog.Stamp
-	held  bool // its backing file is open: nothing else can have its number
+	base  uint64 // generation of what the depot had of it
+	held  bool   // its backing file is open: nothing else can have its number
 }
 
 // is says whether a file is the one that left.
@@ -66,7 +68,7 @@ func (m *moves) leave(rec *catalog.Inode, held bool) bool {
 	if !isRegular(rec) || rec.Stamp.Ino == 0 || len(rec.Links) != 1 || rec.Flags&catalog.FlagUnseen != 0 {
 		return false
 	}
-	d := departure{ino: rec.Ino, stamp: rec.Stamp, held: held}
+	d := departure{ino: rec.Ino, at: rec.Links[0], stamp: rec.Stamp, base: rec.Base.Gen, held: held}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if to, ok := m.arrived[rec.Stamp.Ino]; ok && to != rec.Ino { // itself: the last of its names here
@@ -111,10 +113,7 @@ func (m *moves) take() []departure {
 func (c *Cache) followMoves() error {
 	var errs []error
 	for _, d := range c.moves.take() {
-		rec, err := c.record(d.ino)
-		if err == nil && len(rec.Links) == 1 {
-			err = c.followMove(d, rec.Links[0])
-		}
+		err := c.followMove(d)
 		if err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) && !errors.Is(err, errMoved) {
 			errs = append(errs, err)
 		}
@@ -122,7 +121,8 @@ func (c *Cache) followMoves() error {
 	return errors.Join(errs...)
 }
 
-func (c *Cache) followMove(m departure, l catalog.Link) error {
+func (c *Cache) followMove(m departure) error {
+	l := m.at // who was given another name here keeps it
 	return c.withDir(l.Parent, func(d lockedDir) error {
 		rec, err := c.find(l.Parent, l.Name)
 		if err != nil {
@@ -139,6 +139,9 @@ func (c *Cache) followMove(m departure, l catalog.Link) error {
 				return nil
 			}
 		case Remote: // restored when it was missed, and not read since
+			if rec.Base.Gen != m.base {
+				return nil // read, written and evicted
+			}
 		default:
 			return nil
 		}

@@ -392,7 +392,8 @@ func TestOutsideModel(t *testing.T) {
 	// fault that one of some hundred finds is to be found by who looks for it, and not
 	// by who changed something else.
 	seeds := []uint64{1, 2, 3, 1668085578700109447, 2648210401691835598, 4987997282949194735, 9401205987636435185,
-		11303303829403877405, 17513285792379045887}
+		11303303829403877405, 17513285792379045887, 16248802782582617551, 3294193242445153444, 8826139363986560155,
+		7215887007774158258, 2150796676894784891}
 	var end time.Time
 	if v := os.Getenv("DEPOTFS_OUTSIDE_TIME"); v != "" {
 		limit, err := time.ParseDuration(v)
