@@ -17,7 +17,9 @@
 //   - A version is identified by size and CRC-64/NVME; the entity tag only guards
 //     requests. A generation (Gen) numbers the versions of an inode in this zone.
 //   - A stamp (share inode number, size, mtime, ctime) says that a file in the share
-//     has not changed, if it is older than the coarsest clock (2 s).
+//     has not changed, if it is older than the grain of the share's clock (grain.go):
+//     2 s on a network or where whole seconds are kept. A younger one is waited for
+//     before the file is read to be uploaded.
 //   - The queue says which inodes need attention; what is to be done follows from
 //     comparing the record with what the depot has. A removal is an object that
 //     no inode owns any more.
