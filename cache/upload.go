@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,6 +165,11 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	}
 	s.stamp = st.Stamp()
 	old := s.rec.Stamp
+	if s.seen == 0 {
+		if young, err := c.youngFor(s.stamp); err != nil || young > 0 {
+			return cmp.Or[error](err, laterError{c.now().Add(young), "was just written"})
+		}
+	}
 	if s.seen > 0 && (old != s.stamp || s.seen-lastChange(s.stamp, s.seen) <= stampGrain) {
 		return laterError{c.now().Add(stampGrain), "was just written"}
 	}
