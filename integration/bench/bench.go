@@ -20,6 +20,7 @@ type bench struct {
 	dir      string // all of it
 	say      io.Writer
 	server   *server
+	limits   limits // depotfs's defaults
 	loopback string // the program
 	local    *section
 	cold     *section
@@ -47,7 +48,13 @@ type row struct {
 	run func(ctx context.Context, c *column) (float64, error)
 	// counted rows say what went over the line meanwhile.
 	counted bool
-	cells   map[*column]*cell
+	// bars are the figures that depotfs has to reach.
+	bars []bar
+	// rounds limits how often a row that takes long is measured; 0: in all rounds.
+	rounds int
+	// tidy makes room after the last round, column by column; may be nil.
+	tidy  func(ctx context.Context, c *column) error
+	cells map[*column]*cell
 }
 
 // cell is what was measured of one row in one column.
@@ -55,7 +62,8 @@ type cell struct {
 	samples []float64
 	ratios  []float64 // to the first column in the same round; above 1 is better
 	lines   []traffic
-	err     error // the first failure; nothing is measured after it
+	found   map[string][]float64 // what else a run found out, by name
+	err     error                // the first failure; nothing is measured after it
 }
 
 // newBench makes the directory and starts what all columns need.
@@ -84,6 +92,9 @@ func newBench(ctx context.Context, opts options, say io.Writer) (b *bench, err e
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return b, fmt.Errorf("build the loopback: %w\n%s", err, out)
+	}
+	if b.limits, err = defaultLimits(ctx, opts.program("depotfs")); err != nil {
+		return b, err
 	}
 	if b.server, err = startServer(ctx, opts.program("depotfs-store"), b.sub("store")); err != nil {
 		return b, err
@@ -123,6 +134,9 @@ func (b *bench) wanted(name string) bool { return b.opts.columns.MatchString(nam
 func (b *bench) measure(ctx context.Context, s *section) error {
 	for round := range b.opts.rounds {
 		for _, r := range s.rows {
+			if round >= b.roundsOf(r) {
+				continue
+			}
 			fmt.Fprintf(b.say, "\r\033[Kround %d of %d: %s", round+1, b.opts.rounds, r.name)
 			if err := b.measureRow(ctx, s, r, round); err != nil {
 				return err
@@ -131,6 +145,14 @@ func (b *bench) measure(ctx context.Context, s *section) error {
 	}
 	fmt.Fprint(b.say, "\r\033[K")
 	return nil
+}
+
+// roundsOf is how often a row is measured.
+func (b *bench) roundsOf(r *row) int {
+	if r.rounds > 0 {
+		return min(r.rounds, b.opts.rounds)
+	}
+	return b.opts.rounds
 }
 
 func (b *bench) measureRow(ctx context.Context, s *section, r *row, round int) error {
@@ -146,6 +168,9 @@ func (b *bench) measureRow(ctx context.Context, s *section, r *row, round int) e
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if r.tidy != nil && (err != nil || round+1 == b.roundsOf(r)) && !errors.Is(err, errNot) {
+			err = errors.Join(err, r.tidy(ctx, c))
+		}
 		if err != nil {
 			one.err = err
 			continue
@@ -155,6 +180,7 @@ func (b *bench) measureRow(ctx context.Context, s *section, r *row, round int) e
 		if r.counted {
 			one.lines = append(one.lines, moved)
 		}
+		one.keep(c.found)
 	}
 	for i, c := range s.columns {
 		if values[i] > 0 && values[0] > 0 {
@@ -174,6 +200,16 @@ func (r *row) cell(c *column) *cell {
 	return r.cells[c]
 }
 
+// keep adds what a run found out.
+func (c *cell) keep(found map[string]float64) {
+	if c.found == nil {
+		c.found = map[string][]float64{}
+	}
+	for name, value := range found {
+		c.found[name] = append(c.found[name], value)
+	}
+}
+
 // measure runs a row once in a column.
 func (r *row) measure(ctx context.Context, c *column) (value float64, moved traffic, err error) {
 	if r.prepare != nil {
@@ -182,16 +218,18 @@ func (r *row) measure(ctx context.Context, c *column) (value float64, moved traf
 		}
 	}
 	unix.Sync() // what others left to be written is not ours to wait for
+	c.found = map[string]float64{}
 	var before traffic
 	if r.counted {
-		if before, err = c.traffic(ctx); err != nil {
+		if before, err = c.quiet(ctx); err != nil {
 			return 0, moved, err
 		}
 	}
 	if value, err = r.run(ctx, c); err != nil || !r.counted {
 		return value, moved, err
 	}
-	after, err := c.traffic(ctx)
+	// What was asked for too much may still be on its way.
+	after, err := c.quiet(ctx)
 	return value, after.minus(before), err
 }
 
