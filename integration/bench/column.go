@@ -120,6 +120,10 @@ func (b *bench) coldColumns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// As depotfs does at its start: what the store can copy itself need not pass here.
+	if _, err := plain.store.Probe(ctx, sdkPrefix+"probe/"); err != nil {
+		return err
+	}
 	b.cold.add(&column{name: sdkName, dir: plain.dir, sdk: plain, proxy: line})
 	for _, d := range []struct{ name, id, passthrough string }{{depotfsName, "c1", "auto"}, {daemonName, "c2", "off"}} {
 		line, err := b.line()
