@@ -74,7 +74,7 @@ func TestRandomReadsPullLittle(t *testing.T) {
 		t.Run(fmt.Sprintf("QD%d", depth), func(t *testing.T) {
 			t.Parallel()
 			const name, reads = "snapshots/1/2/random", 320
-			body := bytesOf(2, 128<<20)
+			body := bytesOf(2, 48<<20)
 			p, z := remoteFile(t, name, body)
 			at := randomBlocks(len(body), reads)
 			readBlocks(t, z, name, body, at, depth)
