@@ -50,9 +50,10 @@ type row struct {
 	counted bool
 	// bars are the figures that depotfs has to reach.
 	bars []bar
-	// rounds limits how often a row that takes long is measured; 0: in all rounds.
-	rounds int
-	// tidy makes room after the last round, column by column; may be nil.
+	// rounds limits how often a row that takes long is measured, and peerRounds how
+	// often in the columns of peers; 0: in all rounds.
+	rounds, peerRounds int
+	// tidy makes room after each measurement; may be nil.
 	tidy  func(ctx context.Context, c *column) error
 	cells map[*column]*cell
 }
@@ -134,9 +135,6 @@ func (b *bench) wanted(name string) bool { return b.opts.columns.MatchString(nam
 func (b *bench) measure(ctx context.Context, s *section) error {
 	for round := range b.opts.rounds {
 		for _, r := range s.rows {
-			if round >= b.roundsOf(r) {
-				continue
-			}
 			fmt.Fprintf(b.say, "\r\033[Kround %d of %d: %s", round+1, b.opts.rounds, r.name)
 			if err := b.measureRow(ctx, s, r, round); err != nil {
 				return err
@@ -147,12 +145,9 @@ func (b *bench) measure(ctx context.Context, s *section) error {
 	return nil
 }
 
-// roundsOf is how often a row is measured.
-func (b *bench) roundsOf(r *row) int {
-	if r.rounds > 0 {
-		return min(r.rounds, b.opts.rounds)
-	}
-	return b.opts.rounds
+// in says whether a row is measured in a column in this round.
+func (r *row) in(round int, c *column) bool {
+	return (r.rounds == 0 || round < r.rounds) && (c.peer == nil || r.peerRounds == 0 || round < r.peerRounds)
 }
 
 func (b *bench) measureRow(ctx context.Context, s *section, r *row, round int) error {
@@ -161,14 +156,14 @@ func (b *bench) measureRow(ctx context.Context, s *section, r *row, round int) e
 		at := (i + round) % len(s.columns)
 		c := s.columns[at]
 		one := r.cell(c)
-		if one.err != nil {
+		if one.err != nil || !r.in(round, c) {
 			continue
 		}
 		value, moved, err := r.measure(ctx, c)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if r.tidy != nil && (err != nil || round+1 == b.roundsOf(r)) && !errors.Is(err, errNot) {
+		if r.tidy != nil && !errors.Is(err, errNot) {
 			err = errors.Join(err, r.tidy(ctx, c))
 		}
 		if err != nil {

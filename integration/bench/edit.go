@@ -59,19 +59,18 @@ func (b *bench) editRows() []*row {
 	return rows
 }
 
-// readyEdit makes the image and its object, the first time. Peers send it whole.
+// readyEdit makes the image and its object.
 func (b *bench) readyEdit(ctx context.Context, c *column, remote bool) error {
 	size := int64(b.opts.editSize)
-	if c.peer != nil || c.zone != nil && c.name != depotfsName { // who serves reads makes no difference here
-		return errNot
-	}
-	if c.sdk != nil {
-		if info, err := c.sdk.store.Head(ctx, sdkPrefix+editName); err == nil && info.Size == size {
-			return nil
-		}
-		if err := b.room(editRoom*size, "-edit-size"); err != nil {
+	if c.sdk == nil {
+		if err := onlyDepotfs(c); err != nil {
 			return err
 		}
+	}
+	if err := b.room(editRoom*size, "-edit-size"); err != nil {
+		return err
+	}
+	if c.sdk != nil {
 		path := c.path(editName)
 		defer os.Remove(path)
 		if err := writeFile(ctx, path, size, 9); err != nil {
@@ -79,19 +78,11 @@ func (b *bench) readyEdit(ctx context.Context, c *column, remote bool) error {
 		}
 		return c.sdk.upload(ctx, sdkPrefix+editName, path)
 	}
-	if st, err := os.Stat(c.uploadPath(editName)); err != nil || st.Size() != size {
-		if err := b.room(editRoom*size, "-edit-size"); err != nil {
-			return err
-		}
-		if err := b.readyUpload(ctx, c, editName, func(path string) error { return writeFile(ctx, path, size, 9) }); err != nil {
-			return err
-		}
-		if err := c.zone.flush(ctx); err != nil {
-			return err
-		}
+	if err := b.readyUpload(ctx, c, editName, func(path string) error { return writeFile(ctx, path, size, 9) }); err != nil {
+		return err
 	}
-	if !remote {
-		return nil
+	if err := c.zone.flush(ctx); err != nil || !remote {
+		return err
 	}
 	return c.zone.evictFile(ctx, c.uploadKey(editName))
 }

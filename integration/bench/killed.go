@@ -16,8 +16,8 @@ func (b *bench) killedRow() *row {
 	size := int64(b.opts.uploadSize)
 	return &row{name: "upload, killed at 50 % and mounted again", unit: ofFile, bars: []bar{own(1.05, ofFile)},
 		prepare: func(ctx context.Context, c *column) error {
-			if c.zone == nil {
-				return errNot
+			if err := onlyDepotfs(c); err != nil {
+				return err
 			}
 			return b.readyUpload(ctx, c, killedName, func(path string) error { return writeFile(ctx, path, size, 8) })
 		},
@@ -32,7 +32,7 @@ func (b *bench) killedRow() *row {
 			if err := c.zone.flush(ctx); err != nil {
 				return 0, err
 			}
-			object := filepath.Join(b.server.dir, coldBucket, uploadDir, filepath.Base(filepath.Dir(c.dir)), killedName)
+			object := filepath.Join(b.server.dir, coldBucket, c.uploadKey(killedName))
 			if st, err := os.Stat(object); err != nil || st.Size() != size {
 				return 0, fmt.Errorf("the object is not there in the end: %v", err)
 			}

@@ -14,6 +14,9 @@ const (
 	manyUploadName = "many"
 )
 
+// slowRounds is how often uploads of peers are measured: some take minutes.
+const slowRounds = 1
+
 // rssLimit is what the daemon's memory may grow to, however large the files are.
 const rssLimit = 256
 
@@ -24,7 +27,8 @@ const rssLimit = 256
 func (b *bench) uploadRows() []*row {
 	size, total := int64(b.opts.uploadSize), int64(b.opts.uploadFiles)*smallUpload
 	return []*row{
-		{name: "upload of one file", unit: throughput, counted: true, bars: []bar{ofSDK(0.9)},
+		{name: "upload of one file", unit: throughput, counted: true, bars: []bar{ofSDK(0.9)}, peerRounds: slowRounds,
+			tidy: func(ctx context.Context, c *column) error { return b.dropUpload(ctx, c, bigUploadName) },
 			prepare: func(ctx context.Context, c *column) error {
 				return b.readyUpload(ctx, c, bigUploadName, func(path string) error {
 					if c.peer != nil {
@@ -40,9 +44,8 @@ func (b *bench) uploadRows() []*row {
 				return rate(size, func() error { return c.upload(ctx, []string{c.uploadPath(bigUploadName)}) })
 			}},
 		{name: "daemon RSS after the upload", unit: memory, run: memoryOf(func(now, _ int64) int64 { return now })},
-		{name: "daemon RSS at its peak", unit: memory, bars: []bar{own(rssLimit, memory)}, run: memoryOf(func(_, peak int64) int64 { return peak }),
-			tidy: func(ctx context.Context, c *column) error { return b.dropUpload(ctx, c, bigUploadName) }},
-		{name: "upload of many files of 1 MiB", unit: throughput, counted: true, bars: []bar{ofSDK(0.9)},
+		{name: "daemon RSS at its peak", unit: memory, bars: []bar{own(rssLimit, memory)}, run: memoryOf(func(_, peak int64) int64 { return peak })},
+		{name: "upload of many files of 1 MiB", unit: throughput, counted: true, bars: []bar{ofSDK(0.9)}, peerRounds: slowRounds,
 			prepare: func(ctx context.Context, c *column) error {
 				return b.readyUpload(ctx, c, manyUploadName, func(dir string) error {
 					if c.peer != nil {
