@@ -89,9 +89,14 @@ func TestRandomReadsPullLittle(t *testing.T) {
 			before := z.status().Cache
 			readBlocks(t, z, name, body, at, depth)
 			p.quiet()
-			if again := p.of(name); again.kinds["get"] != got.kinds["get"] {
-				t.Errorf("reading the same again took %d more requests", again.kinds["get"]-got.kinds["get"])
-			}
+			// Some reads look like those of a stream, so a few more may be fetched ahead of it.
+			pulled := p.of(name).received
+			eventually(t, time.Minute, func() error {
+				if here := z.stat(name).Here; pulled > here+1<<20 {
+					return fmt.Errorf("%d bytes were pulled and %d are here: some were fetched again", pulled, here)
+				}
+				return nil
+			})
 			if c := z.status().Cache; c.ReadMisses != before.ReadMisses || c.ReadHits-before.ReadHits != reads || before.ReadMisses == 0 || before.ReadMisses > reads {
 				t.Errorf("status counts %d hits and %d misses, then %d and %d, for %d reads twice", before.ReadHits, before.ReadMisses, c.ReadHits, c.ReadMisses, reads)
 			}

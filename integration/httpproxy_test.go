@@ -185,7 +185,7 @@ type tally struct {
 	sent, received int64
 	requests       int
 	kinds          map[string]int // by method, parts and copies apart
-	waits          int            // reads that may have had to wait for each other
+	waits          int            // answers that may have had to be waited for one after the other
 }
 
 // of sums up the exchanges that are about one object.
@@ -202,7 +202,9 @@ func (p *httpProxy) of(name string) tally {
 		t.sent += e.sent
 		if e.kind() == "get" && e.status < 300 {
 			t.received += e.received
-			t.waits = max(t.waits, e.depth)
+			if e.answered { // nobody can have waited for others yet
+				t.waits = max(t.waits, e.depth)
+			}
 		}
 	}
 	return t
