@@ -72,6 +72,7 @@ type Cache struct {
 	newDepot  chan struct{}         // signals Run that depot changed
 	listed    atomic.Bool           // every name of the depot is in the catalog
 	badNames  atomic.Int64          // objects whose keys cannot be shown
+	reads     readCount             // of files that are not whole
 
 	slots     fetchSlots
 	partSlots chan struct{}

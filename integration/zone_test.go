@@ -326,6 +326,8 @@ type status struct {
 		Partial    int64 `json:"partial_files"`
 		Remote     int64 `json:"remote_files"`
 		Unshowable int64 `json:"unshowable_objects"`
+		ReadHits   int64 `json:"read_hits"`
+		ReadMisses int64 `json:"read_misses"`
 	} `json:"cache"`
 	Problems []struct {
 		Path, Kind, Reason string
