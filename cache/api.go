@@ -52,6 +52,7 @@ type Limits struct {
 	UploadParts  int           // parts in flight over all files (default 8)
 	Fetches      int           // ranged GETs in flight (default 32)
 	PartSize     int64         // smallest part (default 16 MiB); grows so that 10,000 parts suffice
+	SmallestPart int64         // what the store takes as a part that is not the last (default 5 MiB, as S3)
 	CompareRate  int64         // bytes per second read to compare files of the share with the depot (default 100 MiB, negative: no limit)
 	ColdTimeout  time.Duration // a read retries the store for at most this long (default 20 s)
 	MaxDirtyAge  time.Duration // a file with a writer open for longer shows as busy (default 1 h)

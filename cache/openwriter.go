@@ -242,7 +242,7 @@ func (c *Cache) forgetFailures(ino Ino) error {
 // bytes since. Then reading it once may save sending it.
 func (c *Cache) isBase(s *sending) (bool, error) {
 	r := s.rec
-	if _, ok := currentObject(r); !ok || r.DirtySince != 0 || !r.Base.HasCRC || r.Base.Size != s.stamp.Size {
+	if _, ok := currentObject(r); !ok || s.p != nil || r.DirtySince != 0 || !r.Base.HasCRC || r.Base.Size != s.stamp.Size {
 		return false, nil
 	}
 	crc, err := sumCRC(s.file, 0, s.stamp.Size)

@@ -40,6 +40,8 @@ type partial struct {
 	mtime    int64          // ns; the file's logical time, not the partial file's
 	ctime    int64          // likewise
 	sidecar  *share.Sidecar // non-nil once something was written
+	writes   int            // how often it was; tells an upload whether what it read is still the file
+	wrote    int64          // ns; when it was last, in this run
 	flights  []*flight
 	waiters  []*waiter
 	fresh    int64 // bytes that came since the extents were saved

@@ -43,6 +43,7 @@ func Test(t *testing.T, newStore func(t *testing.T) (cache.Store, string)) {
 		{"MultipartAbort", testMultipartAbort},
 		{"ListMultiparts", testListMultiparts},
 		{"CopyPart", testCopyPart},
+		{"CopyPartDelta", testCopyPartDelta},
 		{"Copy", testCopy},
 		{"CopyGuards", testCopyGuards},
 		{"CopyReplace", testCopyReplace},
