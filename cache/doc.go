@@ -131,6 +131,9 @@
 //     DirtySince: after a crash it is compared with the version's checksum before it
 //     is sent again. A file that is unlinked meanwhile leaves a removal that names
 //     the mark.
+//   - A rename during an upload in parts: its record keeps the key that it was begun with,
+//     and follows the ctime that our rename moved. It is completed there if no other
+//     file has that key, and the object then follows (renamedupload.go).
 //   - Key migration: copy, then one transaction that owns the new key and makes a
 //     removal of the old one, then the delete. Each step is repeated until done.
 //   - Inode numbers are reserved in blocks, in catalog and share, before use.
@@ -187,9 +190,18 @@
 // Within a directory files are uploaded in the order in which they were finished,
 // one after the other (order.go); a properties file waits for the images it names.
 //
+// # Zeros
+//
+// A hole is not read, not even for a checksum (sparse.go). Grains of an upload that are
+// zeros are copied inside the store from an object of zeros that all zones share
+// (zeroplan.go, zeroobject.go), and where a version is zeros travels as a map in its
+// object's metadata (zeros.go, extent.EncodeZeros), which is bound to size and checksum.
+// The map is in the inode's record (Zeros) and survives eviction. A partial file counts
+// those ranges as here from the moment that it is opened: they are holes in it. A
+// version that turns out to have other bytes loses its map with what was fetched.
+//
 // # What is not promised here
 //
-// Deletes are not recoverable, other zones are not told, unchanged parts are sent
-// again, holes are sent as zeros: later work. Nothing here waits for uploads: fsync
-// means durable in the share.
+// Deletes are not recoverable, other zones are not told: later work. Nothing here waits
+// for uploads: fsync means durable in the share.
 package cache

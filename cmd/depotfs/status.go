@@ -131,7 +131,7 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 		t.add("", trafficLine(st.Store.StoreUsage))
 	}
 	if st.Store.State == "on" && !st.Store.Capabilities.CopyPart {
-		t.add("", "changed files are sent whole: it cannot copy parts of objects")
+		t.add("", "changed files are sent whole, and zeros as bytes: it cannot copy parts of objects")
 	}
 	t.add("pending", pendingLine(st.Pending))
 	if line := adoptionLine(st.Adoption); line != "" {
