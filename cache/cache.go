@@ -61,6 +61,7 @@ type Cache struct {
 	adoption adoption
 	compares compares
 	moves    moves
+	copied   copied
 	gone     atomic.Bool // the share's marker is missing: nothing is changed there
 
 	cleanLog *share.CleanLog

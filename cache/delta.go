@@ -101,6 +101,11 @@ func (c *Cache) chooseGrain(d *depot, s *sending) error {
 			return err
 		}
 	}
+	if d.copiesParts() {
+		if err := c.copySource(s); err != nil {
+			return err
+		}
+	}
 	switch {
 	case up != nil:
 		grain = up.PartSize

@@ -298,6 +298,9 @@ func (h *Handle) CopyRange(ctx context.Context, off int64, dst *Handle, dstOff, 
 	}
 	if h.n.whole.Load() && dst.n.whole.Load() {
 		n, err := unix.CopyFileRange(int(h.file.Fd()), &off, int(dst.file.Fd()), &dstOff, int(min(length, maxCopy)), 0)
+		if n > 0 && off == dstOff { // both have moved on
+			h.c.copied.note(h.n.ino, dst.n.ino)
+		}
 		return int64(n), err
 	}
 	buf := make([]byte, min(length, copyChunk))
@@ -306,6 +309,9 @@ func (h *Handle) CopyRange(ctx context.Context, off int64, dst *Handle, dstOff, 
 		return 0, err
 	}
 	n, err = dst.WriteAt(ctx, buf[:n], dstOff)
+	if n > 0 && off == dstOff {
+		h.c.copied.note(h.n.ino, dst.n.ino)
+	}
 	return int64(n), err
 }
 

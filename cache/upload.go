@@ -301,6 +301,7 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 func (c *Cache) arrived(s *sending, rec *catalog.Inode, how string) (*catalog.Inode, error) {
 	switch {
 	case rec.State == Clean:
+		c.copied.forget(rec.Ino)
 		c.noteClean(rec, s.path)
 	case c.lacks(rec):
 		return nil, errMoving
