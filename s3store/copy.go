@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/minio/crc64nvme"
+	"golang.org/x/sync/errgroup"
 
 	"depotfs/cache"
 )
@@ -186,8 +187,11 @@ func (s *Store) copyWhole(ctx context.Context, c *call, src, srcIfMatch string, 
 	return info, nil
 }
 
-// copyParts copies in parts one after another; the store does the work, and
-// what is copied is rarely waited for.
+// copyStreams is how many parts of one copy are under way at once: the store does the
+// work, and a rename of a large image is to reach it within minutes.
+const copyStreams = 4
+
+// copyParts copies in parts.
 func (s *Store) copyParts(ctx context.Context, src, srcIfMatch, dst string, size int64, o cache.PutOptions) (info cache.ObjectInfo, err error) {
 	if o.Metadata == nil || srcIfMatch == "" {
 		from, contentType, err := s.head(ctx, src)
@@ -213,14 +217,19 @@ func (s *Store) copyParts(ctx context.Context, src, srcIfMatch, dst string, size
 			s.abandon(ctx, dst, id)
 		}
 	}()
-	var parts []cache.Part
 	step := s.copyStep(size)
-	for offset := int64(0); offset < size; offset += step {
-		part, err := s.CopyPart(ctx, dst, id, len(parts)+1, src, srcIfMatch, offset, min(step, size-offset))
-		if err != nil {
-			return cache.ObjectInfo{}, err
-		}
-		parts = append(parts, part)
+	parts := make([]cache.Part, (size+step-1)/step)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(copyStreams)
+	for i := range parts {
+		g.Go(func() (err error) {
+			offset := int64(i) * step
+			parts[i], err = s.CopyPart(gctx, dst, id, i+1, src, srcIfMatch, offset, min(step, size-offset))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return cache.ObjectInfo{}, err
 	}
 	return s.CompleteMultipart(ctx, dst, id, parts, size, o)
 }
