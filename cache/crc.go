@@ -4,22 +4,34 @@ package cache
 // specification; S3's checksum of whole objects).
 const crcPoly = 0x9a6c9329ac4bc9b5
 
-// crcMatrix is a linear operator on CRC states over GF(2).
-type crcMatrix [64]uint64
+// A CRC is a polynomial over GF(2) modulo crcPoly; in the reflected form bit 63 is
+// the coefficient of x^0. A zero bit behind the data multiplies by x.
+const (
+	polyOne     = 1 << 63
+	polyX       = 1 << 62
+	polyInverse = crcPoly<<1&(1<<64-1) | 1 // of x; the polynomial has bit 63
+)
 
-func (m *crcMatrix) times(v uint64) uint64 {
+// polyTimes is the product of two polynomials.
+func polyTimes(a, b uint64) uint64 {
 	var sum uint64
-	for i := 0; v != 0; i, v = i+1, v>>1 {
-		if v&1 != 0 {
-			sum ^= m[i]
+	for ; a != 0; a <<= 1 {
+		if a&polyOne != 0 {
+			sum ^= b
 		}
+		b = b>>1 ^ crcPoly&-(b&1)
 	}
 	return sum
 }
 
-func (m *crcMatrix) square() (out crcMatrix) {
-	for i := range m {
-		out[i] = m.times(m[i])
+// polyPower is p to the power of eight times n.
+func polyPower(p uint64, n int64) uint64 {
+	out := uint64(polyOne)
+	for bits := uint64(n) * 8; bits != 0; bits >>= 1 {
+		if bits&1 != 0 {
+			out = polyTimes(out, p)
+		}
+		p = polyTimes(p, p)
 	}
 	return out
 }
@@ -33,34 +45,7 @@ func combineCRC(first, second uint64, secondLen int64) uint64 {
 
 // shiftCRC is what a piece with that checksum adds to the checksum of a whole in
 // which n bytes follow it: the checksum of a whole is the sum of what its pieces add.
-func shiftCRC(crc uint64, n int64) uint64 {
-	var m crcMatrix // appends one zero bit
-	m[0] = crcPoly
-	for i := 1; i < 64; i++ {
-		m[i] = 1 << (i - 1)
-	}
-	return m.power(crc, n)
-}
+func shiftCRC(crc uint64, n int64) uint64 { return polyTimes(polyPower(polyX, n), crc) }
 
 // unshiftCRC takes shiftCRC back.
-func unshiftCRC(crc uint64, n int64) uint64 {
-	var m crcMatrix // takes one zero bit off the end; the polynomial has bit 63
-	m[63] = crcPoly<<1&(1<<64-1) | 1
-	for i := range 63 {
-		m[i] = 1 << (i + 1)
-	}
-	return m.power(crc, n)
-}
-
-// power applies m for each bit of n bytes.
-func (m crcMatrix) power(v uint64, n int64) uint64 {
-	for bits := uint64(n) * 8; bits != 0; bits >>= 1 {
-		if bits&1 != 0 {
-			v = m.times(v)
-		}
-		if bits > 1 {
-			m = m.square()
-		}
-	}
-	return v
-}
+func unshiftCRC(crc uint64, n int64) uint64 { return polyTimes(polyPower(polyInverse, n), crc) }
