@@ -128,22 +128,6 @@ func (p *partial) close() {
 	}
 }
 
-// size is the logical length of the file; for handles of n.
-func (n *node) size() int64 {
-	n.mu.Lock()
-	p := n.p
-	n.mu.Unlock()
-	if p == nil || n.whole.Load() {
-		if st, err := n.file.Stat(); err == nil {
-			return st.Size()
-		}
-		return 0
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.size
-}
-
 // store puts fetched bytes where nothing valid is yet and wakes who waits for
 // them. Bytes that were written meanwhile win.
 func (p *partial) store(off int64, b []byte) error {

@@ -75,3 +75,30 @@ func (c *Cache) renamedByUs(s *sending, now catalog.Stamp) bool {
 	})
 	return err == nil && up.UploadID != "" && up.Gen == s.rec.Gen && up.Stamp == now
 }
+
+// unmoved compares the stamp again before something becomes visible.
+func (c *Cache) unmoved(s *sending) error {
+	if s.p != nil {
+		s.p.mu.Lock()
+		defer s.p.mu.Unlock()
+		if s.p.writes != s.writes {
+			return errMoving
+		}
+		return nil
+	}
+	_, err := c.stampNow(s)
+	return err
+}
+
+// stampNow is the stamp of a file that has not changed: the one of s, but for a
+// rename of ours.
+func (c *Cache) stampNow(s *sending) (catalog.Stamp, error) {
+	st, err := c.share.StatFile(s.file, true)
+	if err != nil {
+		return catalog.Stamp{}, err
+	}
+	if now := st.Stamp(); now == s.stamp || c.renamedByUs(s, now) {
+		return now, nil
+	}
+	return catalog.Stamp{}, errMoving
+}

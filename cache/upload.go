@@ -350,33 +350,6 @@ func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, erro
 	return info, err
 }
 
-// unmoved compares the stamp again before something becomes visible.
-func (c *Cache) unmoved(s *sending) error {
-	if s.p != nil {
-		s.p.mu.Lock()
-		defer s.p.mu.Unlock()
-		if s.p.writes != s.writes {
-			return errMoving
-		}
-		return nil
-	}
-	_, err := c.stampNow(s)
-	return err
-}
-
-// stampNow is the stamp of a file that has not changed: the one of s, but for a
-// rename of ours.
-func (c *Cache) stampNow(s *sending) (catalog.Stamp, error) {
-	st, err := c.share.StatFile(s.file, true)
-	if err != nil {
-		return catalog.Stamp{}, err
-	}
-	if now := st.Stamp(); now == s.stamp || c.renamedByUs(s, now) {
-		return now, nil
-	}
-	return catalog.Stamp{}, errMoving
-}
-
 // committed records that the depot has the version. The file is clean only if it
 // is still the same and nobody has it open for writing; where somebody has, the
 // stamp is kept in mind (openwriter.go).

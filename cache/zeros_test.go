@@ -62,7 +62,6 @@ func (e *env) twin() *env {
 }
 
 func (e *env) received() int64 { return e.mem.Usage().BytesReceived }
-func (e *env) sent() int64     { return e.mem.Usage().BytesSent }
 
 func (e *env) zeroMap(key string) string {
 	e.t.Helper()
