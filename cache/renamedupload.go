@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 
 	"depotfs/cache/catalog"
@@ -43,6 +44,22 @@ func (c *Cache) chooseKey(s *sending) (encoded bool, err error) {
 	}
 	s.key, s.formerKey = up.Key, true
 	return false, nil
+}
+
+// leaveFormerKey is asked when something is in the way under the key of a former name.
+// What an attempt of ours has left there, its answer lost, is resolved as anywhere;
+// for another's object the upload begins again, under the file's own key.
+func (c *Cache) leaveFormerKey(ctx context.Context, d *depot, s *sending) error {
+	info, err := d.store.Head(ctx, s.key)
+	d.report(err)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err != nil || c.leftover(info) || s.opts.HasCRC64 && sameBytes(info, s.stamp.Size, s.crc, true) {
+		return nil
+	}
+	c.dropParts(ctx, d, s.rec.Ino)
+	return laterError{c.now(), "the key of its former name has become another's"}
 }
 
 // renamedUpload has the record of an upload follow the stamp of its file, whose ctime

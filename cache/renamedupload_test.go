@@ -129,3 +129,25 @@ func TestRenamedUploadOfAChangedFile(t *testing.T) {
 	e.wantObject("p/d/g", data)
 	e.wantOnly("p/d/g")
 }
+
+// The answer of the completion is lost, and then the file is renamed: the object that
+// was made under the former name does not stay there.
+func TestRenameAfterALostCompletion(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		e := newZeroEnv(t)
+		data := pattern(1, 10*mib)
+		lost := make(chan struct{})
+		e.store.Inject(storetest.LoseAnswer(storetest.Complete).On("p/f"))
+		e.store.Inject(storetest.Before(storetest.ListParts, func(context.Context, string) error { close(lost); return cache.ErrUnavailable }))
+		e.write("f", data)
+		e.flushFor(100 * time.Millisecond)
+		<-lost // tried again, in vain
+		e.rename("f", "g")
+		if restart {
+			e.restart()
+		}
+		e.flush()
+		e.wantObject("p/g", data)
+		e.wantOnly("p/g")
+	}
+}

@@ -274,10 +274,12 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 		}
 	}
 	info, err := c.put(ctx, d, s)
+	if errors.Is(err, ErrChanged) && s.formerKey {
+		if err := c.leaveFormerKey(ctx, d, s); err != nil {
+			return nil, err
+		}
+	}
 	switch {
-	case errors.Is(err, ErrChanged) && s.formerKey:
-		c.dropParts(ctx, d, s.rec.Ino)
-		return nil, laterError{c.now(), "its former name has become another file's"}
 	case errors.Is(err, ErrChanged) && s.p != nil:
 		info, err = c.resolvePartialClash(ctx, d, s, err)
 	case errors.Is(err, ErrChanged):
