@@ -47,7 +47,9 @@ func (c *Cache) makeWay(ctx context.Context, d *depot, taken takenError, rec *ca
 		}
 	}
 	if aside != nil {
-		if err := c.putAside(ctx, d, aside); err != nil {
+		err := c.putAside(ctx, d, aside)
+		c.kick(aside.Ino) // it is to have the key of its name in the end
+		if err != nil {
 			return err
 		}
 	}
@@ -81,8 +83,21 @@ func (c *Cache) mustLeave(o *catalog.Inode, key string) error {
 }
 
 // putAside frees the keys of an inode. The old object of a dirty file that is whole
-// here, of a directory or of a symlink is only in the way.
+// here, of a directory or of a symlink is only in the way; whether it is here is
+// looked at: others may have removed it.
 func (c *Cache) putAside(ctx context.Context, d *depot, rec *catalog.Inode) error {
+	if isRegular(rec) && rec.State == Dirty {
+		err := c.lookAtInode(rec.Ino)
+		if errors.Is(err, errUnsettled) {
+			return c.settleVanished(ctx, d, rec.Ino)
+		}
+		if err == nil {
+			rec, err = c.record(rec.Ino)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if rec.Flags&catalog.FlagUnseen != 0 {
 		var err error
 		if rec, err = c.keepUnseen(ctx, d, rec); err != nil {
