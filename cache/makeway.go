@@ -53,8 +53,13 @@ func (c *Cache) makeWay(ctx context.Context, d *depot, taken takenError, rec *ca
 			return err
 		}
 	}
-	c.work.Add(o.Ino, c.now())
-	return laterError{c.now().Add(200 * time.Millisecond), "waits until another file has left its key"}
+	wait := 200 * time.Millisecond
+	if _, failing := c.failing.Load(o.Ino); failing {
+		wait = 5 * time.Second // it is tried again at its own time
+	} else {
+		c.work.Add(o.Ino, c.now())
+	}
+	return laterError{c.now().Add(wait), "waits until another file has left its key"}
 }
 
 // mustLeave makes sure that the owner of a key that another file wants is in the
