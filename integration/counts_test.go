@@ -261,8 +261,8 @@ func TestKilledUploadSendsNothingTwice(t *testing.T) {
 	go z.run("flush", z.mnt) // ends with the daemon
 	select {
 	case <-half:
-	case <-time.After(time.Minute):
-		t.Fatalf("half of the file is not sent within a minute: %+v%s", p.of(name), z.logTail())
+	case <-time.After(patience):
+		t.Fatalf("half of the file is not sent within %v: %+v%s", patience, p.of(name), z.logTail())
 	}
 	z.kill()
 	_ = unix.Unmount(z.mnt, unix.MNT_DETACH)

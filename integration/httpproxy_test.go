@@ -264,7 +264,7 @@ func (p *httpProxy) quiet() {
 		}
 		return len(p.log), sent, received
 	}
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
 	for {
 		n, sent, received := state()
