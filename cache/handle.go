@@ -136,7 +136,7 @@ func (c *Cache) beginWrite(n *node, path string) error {
 	}
 	n.clean, n.openedAt = catalog.Stamp{}, c.nanos()
 	if rec.State != Clean {
-		return nil
+		return c.noteWriting(n, rec)
 	}
 	gen, err := c.cat.NextGen()
 	if err != nil {
@@ -375,6 +375,7 @@ func (c *Cache) endWrite(n *node) error {
 	now := c.nanos()
 	unchanged := false
 	rec, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		r.Flags &^= catalog.FlagWriting
 		unchanged = r.State == Dirty && n.clean != (catalog.Stamp{}) && st.Stamp() == n.clean && settled(n.clean, n.openedAt)
 		if unchanged {
 			if err := step(r, evUnchanged); err != nil {
