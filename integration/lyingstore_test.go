@@ -147,7 +147,7 @@ func TestLyingStoreShowsNoWrongByte(t *testing.T) {
 	}
 	z := newZone(t, on(d), with("--cold-timeout", "20s", "--max-error-retry", "1"))
 	z.quiet = true
-	z.listed()
+	z.joined()
 	l := &liar{random: rand.New(rand.NewPCG(1, 9)), told: map[string]int{}}
 	p.spoil(l.answer)
 	end := time.Now().Add(lieTime)
