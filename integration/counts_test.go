@@ -31,20 +31,9 @@ func remoteFile(t *testing.T, name string, body []byte, args ...string) (*httpPr
 	p := d.throughHTTP(t)
 	d.Put(t, name, body, nil)
 	z := newZone(t, on(d), with(args...))
-	z.listed()
+	z.joined()
 	p.forget()
 	return p, z
-}
-
-// listed waits until the zone knows what is in the bucket.
-func (z *zone) listed() {
-	z.t.Helper()
-	eventually(z.t, time.Minute, func() error {
-		if s := z.status().Store; s.Listing != "done" {
-			return fmt.Errorf("listing %s %s", s.Listing, s.Error)
-		}
-		return nil
-	})
 }
 
 // The first bytes of a file cost one round trip, and not what is around them.
@@ -209,7 +198,7 @@ func TestUploadSendsEveryByteOnce(t *testing.T) {
 	d := newDepot(t)
 	p := d.throughHTTP(t)
 	z := newZone(t, on(d), with("--part-size", "5MiB", "--settle", "24h"))
-	z.listed()
+	z.joined()
 	const large, small = "volumes/1/large", 20
 	body := bytesOf(6, 23<<20+17)
 	put(t, z.path(large), body)

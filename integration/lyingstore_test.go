@@ -155,7 +155,7 @@ func TestLyingStoreShowsNoWrongByte(t *testing.T) {
 	}
 	z := newZone(t, on(d), with("--cold-timeout", "20s", "--max-error-retry", "1"))
 	z.quiet = true
-	z.listed()
+	z.joined()
 	l := &liar{random: rand.New(rand.NewPCG(1, 9)), told: map[string]int{}}
 	p.spoil(l.answer)
 	var right, failed [3]atomic.Int64
