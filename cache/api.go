@@ -243,6 +243,8 @@ type CacheStatus struct {
 	Fetching           []Transfer `json:"fetching"`
 	OldestCheckSeconds float64    `json:"oldest_check_seconds"` // since when everything in the share was looked at
 	Unshowable         int64      `json:"unshowable_objects"`   // objects whose keys are no valid names
+	ReadHits           int64      `json:"read_hits"`            // reads of files that were not whole: answered from what was here
+	ReadMisses         int64      `json:"read_misses"`          // waited for the store
 }
 
 // Problem is something that a person may have to look at.

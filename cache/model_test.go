@@ -347,7 +347,7 @@ func (w *walk) same(p string) {
 func (w *walk) compare(depot bool) {
 	w.t.Helper()
 	if depot {
-		if left := w.flushFor(20 * time.Second); len(left) > 0 {
+		if left := w.flushFor(patience); len(left) > 0 {
 			w.fail("flush left %+v", left)
 		}
 		want := map[string]string{}

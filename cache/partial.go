@@ -194,6 +194,7 @@ func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) 
 	p := n.p
 	p.mu.Lock()
 	size, fill := p.size, p.fills && !p.filling
+	here := p.here.Contains(off, min(off+int64(len(b)), size))
 	p.mu.Unlock()
 	if fill {
 		h.c.fill(n)
@@ -205,6 +206,7 @@ func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) 
 	if len(b) == 0 {
 		return 0, nil
 	}
+	h.c.reads.note(here)
 	if err := h.c.ensure(ctx, n, &h.ahead, off, off+int64(len(b))); err != nil {
 		return 0, err
 	}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,15 +112,17 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 	if rec.State != Dirty { // the depot's version, after all (see vanished)
 		return c.moveObjects(ctx, d, rec)
 	}
-	s := &sending{n: n, rec: rec, path: path, file: n.file}
+	s := &sending{n: n, rec: rec, path: path}
 	if w.open {
 		if s.seen, err = c.share.Now(); err != nil {
 			return err
 		}
-		if s.file, err = unnoticed(n.file); err != nil {
-			return fmt.Errorf("open %q to read it: %w", path, err)
-		}
-		defer s.file.Close()
+	}
+	if s.file, err = unnoticed(n.file); err != nil {
+		return fmt.Errorf("open %q to read it: %w", path, err)
+	}
+	defer s.file.Close()
+	if w.open {
 		passWrites(s.file)
 	}
 	if err := c.takeStamp(s, cl); err != nil {
@@ -173,6 +176,11 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	}
 	s.stamp = st.Stamp()
 	old := s.rec.Stamp
+	if s.seen == 0 {
+		if young, err := c.youngFor(s.stamp); err != nil || young > 0 {
+			return cmp.Or[error](err, laterError{c.now().Add(young), "was just written"})
+		}
+	}
 	if s.seen > 0 && (old != s.stamp || s.seen-lastChange(s.stamp, s.seen) <= stampGrain) {
 		return laterError{c.now().Add(stampGrain), "was just written"}
 	}
@@ -185,6 +193,8 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	}
 	now := c.now()
 	touched := old.Size != s.stamp.Size || old.Mtime != s.stamp.Mtime
+	// An open must find either the old stamp or the notice that it is old.
+	s.n.mu.Lock()
 	s.rec, err = c.change(s.rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
 		setAttrs(r, st)
 		r.Stamp, r.Gen = s.stamp, gen
@@ -193,6 +203,10 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 		}
 		return nil
 	})
+	if err == nil && old != s.stamp {
+		c.inodeChanged(s.rec.Ino)
+	}
+	s.n.mu.Unlock()
 	if err != nil {
 		return err
 	}
