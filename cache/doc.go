@@ -32,7 +32,7 @@
 //	(none) ---------------> Remote -----------> Partial -----------------> Clean
 //	   |                      |  ^ ^ evict         |  write                 |  ^
 //	   | create               |  | +--- evict, vanish -------- Clean        |  | uploaded,
-//	   |                write |  |                 v                  write |  | unchanged
+//	   |                write |  |  uploaded ^     v                  write |  | unchanged
 //	   |                      +--|------> PartialDirty                      v  |
 //	   |                         |             | whole                      |  |
 //	   +-------------------------|-------------+---------------------> Dirty --+
@@ -47,6 +47,31 @@
 //
 // Bytes that only we have leave Dirty and PartialDirty by uploaded alone; unchanged
 // means that there were none, vanish that others removed them.
+//
+// # Only what changed is sent
+//
+// A version that was uploaded in parts, or fetched and verified, leaves the checksums of
+// its grains in the catalog (Sums), a grain being a part that is sent. A changed file is
+// read once; grains that are as they were are copied inside the store, many in one
+// request, under the condition that the object still is that version (delta.go). If it
+// is not, they are sent.
+//
+// A file that lacks bytes is uploaded as it is (partialsend.go): grains that nobody wrote
+// to are copied, of the others what is missing is fetched, and then it is Partial again,
+// at the new version. The checksum of the whole follows from what is known of the
+// grains; from what the store says of parts that it copied; or, where it says nothing, from
+// that of the version before and of the bytes that were replaced in it, which are
+// asked for (wholesum.go). A store that can do none of it, or copies no parts, gets the
+// file whole, and it is fetched first.
+//
+// Such an upload replaces the object that has the missing bytes. So its record says
+// durably, before the object is made, which size and checksum it will have, and who finds
+// another object than the base compares: readers, and the next attempt (rebase.go).
+// While the upload runs, readers who find its object wait for the commit. A write that
+// comes meanwhile is counted: the version that arrived is the base then, and the file
+// stays PartialDirty. The last missing byte stops the upload, which goes on as that of a
+// whole file. That the base was replaced by another zone leaves the file PartialDirty, as a
+// problem in status, with what was written here.
 //
 // A file that somebody has open for writing stays Dirty, but nobody waits for its
 // close, which over NFS may never come: it is uploaded when it is quiet, and its node
@@ -117,6 +142,13 @@
 //   - Writing into a partial file: the file, then the sidecar log, then the
 //     acknowledgement. After a kill all records count, after a power cut those
 //     before the last mark (fsync), and every cut of the length.
+//   - Upload of a file that lacks bytes: extents and sidecar durable, record, parts, record
+//     with the checksum of the whole (synced), completion; then one transaction (base,
+//     object, sums, extents without written ranges, Partial), synced, then the sidecar
+//     goes. Before the completion a restart goes on with the parts. After it, the object
+//     is known by mark, size and checksum, and is the base from then on; the file stays
+//     PartialDirty, and the next upload finds that its grains are the depot's. A sidecar of
+//     a file that is Partial is what a crash before the last step left: it is removed.
 //   - Promotion (last byte came): verify the checksum, dress and fsync the partial
 //     file, intent, rename to the plain path, catalog. Either name is found at start.
 //   - Eviction: intent, rename to .depotfs/evict/<inode>, wait until every NFS client
@@ -189,7 +221,7 @@
 //
 // # What is not promised here
 //
-// Deletes are not recoverable, other zones are not told, unchanged parts are sent
-// again, holes are sent as zeros: later work. Nothing here waits for uploads: fsync
+// Deletes are not recoverable, other zones are not told, holes are sent as zeros:
+// later work. Nothing here waits for uploads: fsync
 // means durable in the share.
 package cache

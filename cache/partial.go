@@ -31,6 +31,7 @@ type partial struct {
 	// place, so that this is done once; it comes before node.mu and is held over reads
 	// of the partial file only.
 	promoting sync.Mutex
+	sums      *grainSums // guarded by promoting: what was found by the last computation; nil for small files
 
 	mu       sync.Mutex // guards below; covers writes into file, never the network
 	size     int64

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	iofs "io/fs"
 	"syscall"
 	"time"
-
-	"github.com/minio/crc64nvme"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/share"
@@ -127,8 +124,8 @@ func (c *Cache) promote(n *node) error {
 			if n.whole.Load() || n.p == nil {
 				return nil
 			}
-			if now.State == PartialDirty && rec.State != PartialDirty {
-				return errWritten // while the checksum was computed
+			if (now.State == PartialDirty) != (rec.State == PartialDirty) || now.Base != rec.Base {
+				return errWritten // while the checksum was computed; or uploaded
 			}
 			return c.promoteLocked(n, now, path, crc)
 		})
@@ -156,15 +153,16 @@ var errWritten = errors.New("written meanwhile")
 // verify computes the checksum of a complete clean file and compares it with the
 // version's. Without a recorded one, length and the conditional GETs have to do.
 func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
-	h := crc64nvme.New()
-	if _, err := io.Copy(h, io.NewSectionReader(p.file, 0, rec.Size)); err != nil {
-		return 0, fmt.Errorf("read back what was fetched: %w", err)
+	crc, err := c.sumFetched(p, rec)
+	if err != nil || !rec.Base.HasCRC || crc == rec.Base.CRC64 {
+		return crc, err
 	}
-	if !rec.Base.HasCRC || h.Sum64() == rec.Base.CRC64 {
-		return h.Sum64(), nil
+	now, err := c.record(p.ino)
+	if err != nil {
+		return 0, err
 	}
 	p.mu.Lock()
-	dirty := p.sidecar != nil
+	dirty := p.sidecar != nil || now.Base != rec.Base
 	if !dirty {
 		p.here.Remove(0, p.size)
 		p.fresh = 1 // the emptied extents must be saved
@@ -179,7 +177,7 @@ func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
 		return 0, nil // promote looks again and sees the write
 	}
 	path := c.pathText(rec)
-	err := fmt.Errorf("fetched bytes of %q have checksum %016x instead of %016x: %w", path, h.Sum64(), rec.Base.CRC64, ErrChecksum)
+	err = fmt.Errorf("fetched bytes of %q have checksum %016x instead of %016x: %w", path, crc, rec.Base.CRC64, ErrChecksum)
 	c.problems.add("fetch", path, err.Error(), c.now())
 	return 0, err
 }
@@ -230,6 +228,11 @@ func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint
 		r.Ctime = max(r.Ctime, p.ctime)
 		if r.State == Clean && !r.Base.HasCRC {
 			r.Base.CRC64, r.Base.HasCRC = crc, true
+		}
+		if r.State == Clean && p.sums != nil {
+			if err := putSums(tx, r.Ino, r.Base.Gen, p.sums); err != nil {
+				return err
+			}
 		}
 		if r.State == Clean && n.writers > 0 {
 			// It was opened for writing when it was not whole; from now on nobody sees
