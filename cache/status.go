@@ -45,7 +45,7 @@ func (c *Cache) Status(ctx context.Context) (Status, error) {
 		}
 		if n.p != nil && !n.whole.Load() {
 			n.p.mu.Lock()
-			tr, flying := Transfer{Done: n.p.here.Len(), Total: n.p.size}, len(n.p.flights) > 0
+			tr, flying := Transfer{Done: n.p.here.Len(), Total: n.p.size}, n.p.plan.Len() > 0
 			n.p.mu.Unlock()
 			if flying {
 				if rec, err := c.record(n.ino); err == nil {
