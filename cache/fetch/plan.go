@@ -55,7 +55,11 @@ func (p *Plan) Want(here *extent.Set, limit int64, w Wish) Change {
 				need[n-1].End = more[0].End
 			}
 		}
-		p.add(p.merge(here, need), w.Class, hi, &c)
+		waited := int64(0)
+		if w.Class == Demand {
+			waited = hi
+		}
+		p.add(p.merge(here, need), w.Class, waited, &c)
 		for _, f := range given {
 			p.add(p.missing(here, f.Off, f.End), f.Class, 0, &c)
 		}
