@@ -39,14 +39,14 @@ func (tx *Tx) PutInode(n *Inode) error {
 			return err
 		}
 	}
-	return tx.putInode(n, old, had)
+	return tx.putInode(n, old, had, tx.set)
 }
 
 // NewInode stores the record of a number that has none: PutInode without a look.
-func (tx *Tx) NewInode(n *Inode) error { return tx.putInode(n, class{}, false) }
+func (tx *Tx) NewInode(n *Inode) error { return tx.putInode(n, class{}, false, tx.setNew) }
 
-func (tx *Tx) putInode(n *Inode, old class, had bool) error {
-	if err := tx.set(numberKey(kindInode, uint64(n.Ino)), encodeInode(n)); err != nil {
+func (tx *Tx) putInode(n *Inode, old class, had bool, set func(key, val []byte) error) error {
+	if err := set(numberKey(kindInode, uint64(n.Ino)), encodeInode(n)); err != nil {
 		return fmt.Errorf("inode %d: %w", n.Ino, err)
 	}
 	tx.count(old, had, n.class(), true)

@@ -165,15 +165,20 @@ func randomRanges(r *rand.Rand, n int) []catalog.Range {
 	return out
 }
 
-// check compares all that the catalog says with the model.
-func (m *model) check(t *testing.T, c *catalog.Catalog) {
-	t.Helper()
-	same := func(what string, got, want any) {
+// same compares one thing that the catalog says with the model's.
+func same(t *testing.T) func(what string, got, want any) {
+	return func(what string, got, want any) {
 		t.Helper()
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n got %v\nwant %v", what, got, want)
 		}
 	}
+}
+
+// check compares all that the catalog says with the model.
+func (m *model) check(t *testing.T, c *catalog.Catalog) {
+	t.Helper()
+	same := same(t)
 	view(t, c, func(tx *catalog.Tx) error {
 		inodes, queue, uploads := map[catalog.Ino]catalog.Inode{}, map[catalog.Ino]catalog.QueueItem{}, map[catalog.Ino]catalog.Upload{}
 		removals, intents := map[string]catalog.Removal{}, map[uint64]catalog.Intent{}
@@ -264,8 +269,13 @@ func TestModel(t *testing.T) {
 						return err
 					}
 				}
-				return nil
+				return m.checkIno(tx, catalog.Ino(1+r.IntN(modelInos)), same(t)) // sees its own changes
 			})
+			if r.IntN(10) == 0 {
+				if err := c.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
 			scratch := newModel()
 			if err := c.Update(func(tx *catalog.Tx) error {
 				return errors.Join(scratch.step(r, tx), giveUp)
