@@ -7,8 +7,9 @@ const (
 	// serves all of a guest's programs through one descriptor, and qemu-img reads with
 	// 8 coroutines.
 	maxStreams = 8
-	// slack is how far a sequential reader may jump: the kernel splits large reads and
-	// reorders the pieces a little.
+	// slack is how far a sequential reader may jump, as far as it has read that much:
+	// the kernel splits large reads and reorders the pieces a little. Who reads single
+	// blocks is near another one by chance alone.
 	slack = 128 << 10
 	// openingRead is how large the first read of a file must be to be taken for the
 	// beginning of a copy. Smaller ones look at a header.
@@ -51,6 +52,9 @@ func (s *Streams) Read(off, end int64) (until int64) {
 		st.grow()
 	}
 	st.used = s.clock
+	if st.window == 0 {
+		return end
+	}
 	return st.next + st.window
 }
 
@@ -65,7 +69,8 @@ func (s *Streams) find(off, end int64) *stream {
 		}
 		// Ahead, where readers in parallel share what was fetched ahead; behind, where
 		// the pieces of one read come in another order.
-		if off > st.next+max(slack, st.window/2) || end < st.next-slack-(end-off) {
+		near := min(slack, st.run)
+		if off > st.next+max(near, st.window/2) || end < st.next-near-(end-off) {
 			continue
 		}
 		d := off - st.next
@@ -95,7 +100,7 @@ func (st *stream) grow() {
 	if st.run >= trusted {
 		factor = 4
 	}
-	st.window = min(factor*st.run, MaxWindow)
+	st.window = min(factor*st.run, MaxWindow) &^ (Block - 1)
 }
 
 // Wants says whether any stream is expected to read some of r soon.

@@ -75,3 +75,16 @@ func TestStreamsThatAreNone(t *testing.T) {
 		t.Error("wants what nobody is near")
 	}
 }
+
+// Random reads of single blocks are near each other by chance, also in a small file.
+func TestStreamsOfChance(t *testing.T) {
+	const size = 48 << 20
+	r := rand.New(rand.NewPCG(3, 5))
+	var s fetch.Streams
+	for i := range 20_000 {
+		off := r.Int64N(size/4096) * 4096
+		if until := s.Read(off, off+4096); until > off+4096 {
+			t.Fatalf("read %d: fetched %d bytes ahead of a random read", i, until-off-4096)
+		}
+	}
+}
