@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,55 +65,80 @@ func (b *openBody) Close() error {
 // first has it. In the background nobody is in a hurry.
 func (c *Cache) openBody(ctx context.Context, d *depot, obj catalog.Object, off, length int64, class fetch.Class) (*openBody, error) {
 	patience := c.fetches.asked()
+	first, cancel := context.WithCancel(ctx)
 	if class == fetch.Background {
-		ctx, cancel := context.WithCancel(ctx)
-		return c.ask(ctx, cancel, d, obj, off, length)
+		return c.ask(first, cancel, d, obj, off, length)
 	}
-	type answer struct {
-		body *openBody
-		err  error
-		by   int
-	}
-	answers := make(chan answer, 2)
-	var cancels []context.CancelFunc
-	ask := func() bool {
-		by := len(cancels)
-		ctx, cancel := context.WithCancel(ctx)
-		cancels = append(cancels, cancel)
-		return c.spawn(func(context.Context) {
-			body, err := c.ask(ctx, cancel, d, obj, off, length)
-			answers <- answer{body, err, by}
+	h := &hedge{done: make(chan struct{}), cancelFirst: cancel}
+	late := time.AfterFunc(patience, func() {
+		c.spawn(func(context.Context) {
+			if !h.begin(c.fetches) {
+				return
+			}
+			defer close(h.done)
+			second, cancel := context.WithCancel(ctx)
+			h.end(c.ask(second, cancel, d, obj, off, length))
 		})
+	})
+	body, err := c.ask(first, cancel, d, obj, off, length)
+	late.Stop()
+	return h.settle(body, err)
+}
+
+// hedge is a second request beside one whose first byte is late.
+type hedge struct {
+	done        chan struct{} // closed when it was answered
+	cancelFirst context.CancelFunc
+
+	mu    sync.Mutex // guards below
+	begun bool
+	over  bool // one of the two has it
+	body  *openBody
+}
+
+// begin says whether the second request may be made.
+func (h *hedge) begin(fetches *dispatch) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.over || !fetches.hedge() {
+		return false
 	}
-	if !ask() {
-		cancels[0]()
-		return nil, c.notRunning()
+	fetches.count(func(n *FetchCounts) { n.Hedges++ })
+	h.begun = true
+	return true
+}
+
+// end takes the second answer.
+func (h *hedge) end(body *openBody, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case err != nil:
+	case h.over:
+		body.Close()
+	default:
+		h.over, h.body = true, body
+		h.cancelFirst()
 	}
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	for asked := 1; ; {
-		select {
-		case a := <-answers:
-			asked--
-			if a.err != nil && asked > 0 {
-				continue // the other one may do better
-			}
-			if asked > 0 {
-				cancels[1-a.by]()
-				c.spawn(func(context.Context) { // where nothing runs any more, the cancel was enough
-					if lost := <-answers; lost.body != nil {
-						lost.body.Close()
-					}
-				})
-			}
-			return a.body, a.err
-		case <-late.C:
-			if c.fetches.hedge() && ask() {
-				asked++
-				c.fetches.count(func(n *FetchCounts) { n.Hedges++ })
-			}
+}
+
+// settle takes the first answer and returns the better one.
+func (h *hedge) settle(body *openBody, err error) (*openBody, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.over && err != nil && h.begun {
+		h.mu.Unlock()
+		<-h.done // the other one may do better; it ends with the same context
+		h.mu.Lock()
+	}
+	if h.over {
+		if body != nil {
+			body.Close()
 		}
+		return h.body, nil
 	}
+	h.over = true // a second answer that is still to come is closed as it comes
+	return body, err
 }
 
 // ask makes one request; cancel ends ctx, and is called with the answer's end.

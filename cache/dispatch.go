@@ -128,6 +128,13 @@ func (d *dispatch) count(add func(*FetchCounts)) {
 	add(&d.counts)
 }
 
+// counted returns the counts.
+func (d *dispatch) counted() FetchCounts {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.counts
+}
+
 // end stops starting flights and returns those that will not be.
 func (d *dispatch) end() []*fetch.Ticket {
 	d.mu.Lock()

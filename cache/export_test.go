@@ -16,10 +16,3 @@ func Waiters(c *Cache, ino Ino) int {
 	defer n.p.mu.Unlock()
 	return len(n.p.waiters)
 }
-
-// Refetched says how often the store was asked again.
-func Refetched(c *Cache) FetchCounts {
-	c.fetches.mu.Lock()
-	defer c.fetches.mu.Unlock()
-	return c.fetches.counts
-}

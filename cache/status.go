@@ -31,6 +31,7 @@ func (c *Cache) Status(ctx context.Context) (Status, error) {
 			Resident: t.ByState[Clean] + t.ByState[Dirty], Partial: t.ByState[Partial] + t.ByState[PartialDirty], Remote: t.ByState[Remote],
 			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{}},
 		Problems: c.problems.list(statusProblems)}
+	s.Cache.Refetched = c.fetches.counted()
 	c.mu.Lock()
 	live := make([]*node, 0, len(c.nodes))
 	for _, n := range c.nodes {
