@@ -1,5 +1,10 @@
 package cache
 
+import (
+	"depotfs/cache/catalog"
+	"depotfs/cache/fetch"
+)
+
 // Waiters is how many readers wait for bytes of a file.
 func Waiters(c *Cache, ino Ino) int {
 	n := c.peek(ino)
@@ -15,4 +20,9 @@ func Waiters(c *Cache, ino Ino) int {
 	n.p.mu.Lock()
 	defer n.p.mu.Unlock()
 	return len(n.p.waiters)
+}
+
+// FetchRanges is fetchRanges for a file that is open.
+func FetchRanges(c *Cache, h *Handle, ranges []catalog.Range, class fetch.Class) {
+	c.fetchRanges(h.n, ranges, class)
 }
