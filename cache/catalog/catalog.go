@@ -42,6 +42,8 @@ type Options struct {
 	ReserveInos func(upTo Ino) error
 	// FirstIno is that mark when the catalog is new: its numbers start above.
 	FirstIno Ino
+	// MaxMapped is how many bytes of the tables Trim leaves mapped (default 96 MiB).
+	MaxMapped int64
 	// Now is the clock (default time.Now).
 	Now func() time.Time
 }
@@ -90,6 +92,9 @@ func Open(dir string, o Options) (_ *Catalog, err error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.MaxMapped == 0 {
+		o.MaxMapped = defaultMapped
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create catalog: %w", err)

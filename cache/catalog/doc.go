@@ -105,7 +105,7 @@
 //
 // # Memory
 //
-// What recent keeps is at most some 20 MiB, the overlay 2. A memory table takes 21 MiB, a compaction under way some 50 MiB, an open
-// table its mapping; nothing grows with the tree but the page cache. Totals are
+// What recent keeps is at most some 20 MiB, the overlay 2. A memory table takes 21 MiB, a
+// compaction under way some 50 MiB, an open table its mapping; nothing grows with the tree but the page cache. Totals are
 // stored at a clean stop and counted by a scan after any other.
 package catalog

@@ -55,7 +55,7 @@ func (tx *Tx) putInode(n *Inode, old class, had bool, set func(key, val []byte) 
 }
 
 // DeleteInode removes everything that is stored of ino but its names: record,
-// extents, extended attributes, upload with its parts, queue item, and the
+// extents, extended attributes, upload with its parts, sums, queue item, and the
 // ownership of its objects. What does not exist is no error.
 func (tx *Tx) DeleteInode(ino Ino) error {
 	n, err := tx.Inode(ino)
@@ -85,6 +85,11 @@ func (tx *Tx) DeleteInode(ino Ino) error {
 	}
 	if n == nil || n.Flags&FlagXattrs != 0 { // most have none, and a scan costs more than all else here
 		if err := tx.deleteAll(numberKey(kindXattr, uint64(ino))); err != nil {
+			return err
+		}
+	}
+	if n == nil || n.Base.Gen != 0 { // only what the depot has, or had, has sums
+		if err := tx.DeleteSums(ino); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ const (
 	kindRemoval = 'r' // object key -> Removal
 	kindUpload  = 'u' // ino -> Upload
 	kindPart    = 'p' // ino, part number -> UploadPart
+	kindSums    = 'g' // ino -> Sums
 	kindIntent  = 't' // seq -> Intent
 	kindOwner   = 'k' // object key -> ino
 	kindSetting = 's' // name -> value
