@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"depotfs/cache/catalog"
+	"depotfs/cache/fetch"
 )
 
 // Handle is one open file. Its methods may be called concurrently, except that
@@ -22,7 +23,7 @@ type Handle struct {
 	n     *node
 	file  *os.File
 	write bool
-	ahead readahead
+	ahead fetch.Streams // guarded by partial.mu
 	done  atomic.Bool
 }
 
@@ -338,6 +339,7 @@ func (h *Handle) Release() {
 	if h.done.Swap(true) {
 		return
 	}
+	h.c.stopReading(h)
 	h.c.releaseHandle(h.n, h.write)
 }
 
