@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -344,51 +345,97 @@ func TestFailedPartsKeepNoTurn(t *testing.T) {
 	e.close()
 	e.limits.UploadParts = 1
 	e.open()
-	e.store.Inject(storetest.Fail("part", cache.ErrRejected).Times(12))
-	data := pattern(1, 20*smallGrain)
-	e.write("img", data)
-	e.waitFor("the failures", func() bool {
-		e.flushFor(100 * time.Millisecond)
-		return e.store.Pending() == 0
-	})
+	e.store.Inject(storetest.Fail("part", cache.ErrRejected).Times(16))
+	data := pattern(1, 3*smallGrain)
+	for i := range 8 {
+		e.mkdirAll(fmt.Sprintf("d%d", i)) // those of one directory wait for each other
+		e.write(fmt.Sprintf("d%d/img", i), data)
+	}
 	e.flush()
-	e.wantObject("p/img", data)
+	for i := range 8 {
+		e.wantObject(fmt.Sprintf("p/d%d/img", i), data)
+	}
 }
 
 // What a reader gets while a file that is not here is changed and uploaded is the
-// file as it is, from the old object or from the new one.
+// file as it is, from the old object or from the new one: also in the moment in
+// which the new one is there and we have not heard of it.
 func TestReadDuringDeltaUpload(t *testing.T) {
-	for _, op := range []storetest.Op{"part", "part-copy", "complete"} {
-		t.Run(string(op), func(t *testing.T) {
+	for _, op := range []string{"part", "part-copy", "complete", "answer"} {
+		t.Run(op, func(t *testing.T) {
+			const path = "volumes/img" // of a class that is not filled in the background
 			e := newDeltaEnv(t)
+			e.mkdirAll("volumes")
 			data := pattern(1, 40*smallGrain)
-			e.write("img", data)
+			e.write(path, data)
 			e.flush()
-			e.evict("img")
-			gate := make(chan struct{})
-			reached := make(chan struct{})
-			e.store.Inject(storetest.Before(op, func(ctx context.Context, _ string) error {
+			e.evict(path)
+			reached, gate := make(chan struct{}), make(chan struct{})
+			hold := func(ctx context.Context, _ string) error {
 				close(reached)
 				<-gate
 				return nil
-			}))
+			}
+			if op == "answer" {
+				e.c.SetStore(&heldAnswer{Store: e.store, hold: hold}, cache.StoreInfo{Bucket: "b"})
+			} else {
+				e.store.Inject(storetest.Before(storetest.Op(op), hold))
+			}
 			data = splice(data, 100, []byte("changed"))
-			e.edit("img", 100, []byte("changed"))
+			e.edit(path, 100, []byte("changed"))
 			<-reached
-			h := e.openFile("img")
-			buf := make([]byte, 3*smallGrain)
+			h := e.openFile(path)
+			read := make(chan error, 2)
 			for _, off := range []int64{0, 10 * smallGrain} {
-				if _, err := h.ReadAt(context.Background(), buf, off); err != nil || !bytes.Equal(buf, data[off:off+int64(len(buf))]) {
-					t.Fatalf("read at %d: %v", off, err)
+				go func() {
+					buf := make([]byte, smallGrain)
+					_, err := h.ReadAt(context.Background(), buf, off)
+					if err == nil && !bytes.Equal(buf, data[off:off+int64(len(buf))]) {
+						err = errors.New("other bytes")
+					}
+					read <- err
+				}()
+			}
+			if op != "answer" { // the base is there: nobody waits for the upload
+				for range 2 {
+					if err := <-read; err != nil {
+						t.Fatal(err)
+					}
+				}
+				close(gate)
+			} else {
+				e.waitFor("a reader that finds another object", func() bool { return e.store.Calls("head") > 0 })
+				close(gate)
+				for range 2 {
+					if err := <-read; err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
-			close(gate)
 			h.Release()
 			e.flush()
-			e.wantObject("p/img", data)
-			e.mustRead("img", data)
+			e.wantObject("p/"+path, data)
+			if got := e.state1(path); got != "partial" {
+				t.Errorf("the file is %s", got)
+			}
+			st, err := e.c.Status(context.Background())
+			if err != nil || len(st.Problems) > 0 {
+				t.Errorf("problems %+v, %v", st.Problems, err)
+			}
+			e.mustRead(path, data)
 		})
 	}
+}
+
+// heldAnswer holds back the answers of completions.
+type heldAnswer struct {
+	cache.Store
+	hold func(context.Context, string) error
+}
+
+func (s *heldAnswer) CompleteMultipart(ctx context.Context, key, id string, parts []cache.Part, size int64, o cache.PutOptions) (cache.ObjectInfo, error) {
+	info, err := s.Store.CompleteMultipart(ctx, key, id, parts, size, o)
+	return info, errors.Join(err, s.hold(ctx, key))
 }
 
 // A write that comes during an upload is not lost, whenever it comes.
@@ -413,8 +460,10 @@ func TestWriteDuringDeltaUpload(t *testing.T) {
 			if _, err := h.WriteAt(context.Background(), []byte("changed"), 100); err != nil {
 				t.Fatal(err)
 			}
-			e.flush()
-			e.wantObject("p/img", data)
+			e.waitFor("the upload of a file that stays open", func() bool {
+				e.flushFor(100 * time.Millisecond)
+				return bytes.Equal(e.mem.Bytes("p/img"), data)
+			})
 			h.Release()
 			e.flush()
 			if got := e.state1("img"); got != "partial" {

@@ -269,7 +269,11 @@ func (c *Cache) abort(ctx context.Context, d *depot, up *catalog.Upload) {
 		c.log.Warn("abort an upload", "key", up.Key, "err", err)
 		return
 	}
-	if err := c.forgetUpload(up.Ino); err != nil {
+	// An earlier attempt may have made the object, its answer lost: the key is not
+	// forgotten before that is settled (settleAttempt).
+	left := *up
+	left.UploadID, left.PartSize, left.HasCRC, left.CRC64 = "", 0, false, 0
+	if err := c.noteAttempt(&left); err != nil && !errors.Is(err, errRemoved) && !errors.Is(err, ErrStale) {
 		c.log.Warn("forget an upload", "key", up.Key, "err", err)
 	}
 }

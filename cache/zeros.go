@@ -85,7 +85,7 @@ func (s *sending) zeroMapOf(r *catalog.Inode, info ObjectInfo) string {
 
 // takeZeros takes the zeros of the version for fetched: where the partial file is a hole
 // that is what it has to be, and elsewhere it becomes one. p is not in use yet, or
-// p.mu is held.
+// p.storing (exclusively) and p.mu are held.
 func (c *Cache) takeZeros(p *partial, rec *catalog.Inode) error {
 	zeros := zerosOf(rec)
 	if zeros.Empty() {
@@ -132,6 +132,8 @@ func (c *Cache) showZeros(rec *catalog.Inode) error {
 		return nil
 	}
 	p := n.p
+	p.storing.Lock() // what comes meanwhile must not go into what becomes a hole
+	defer p.storing.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.discards > 0 { // perhaps for these zeros
