@@ -104,7 +104,11 @@ func (c *Cache) recordExtents(n *node, a arrivals) error {
 	if p.discardedSince(a) {
 		return nil // who threw bytes away has asked for another save
 	}
-	_, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+	st, err := c.share.StatFile(p.file, false)
+	if err != nil {
+		return err
+	}
+	_, err = c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		if r.State == Remote {
 			if err := step(r, evFetch); err != nil {
 				return err
@@ -114,7 +118,7 @@ func (c *Cache) recordExtents(n *node, a arrivals) error {
 		if p.sidecar != nil {
 			r.Ctime = max(r.Ctime, p.ctime)
 		}
-		r.Blocks = (a.here.Len() + 511) / 512
+		r.Blocks = st.Blocks // zeros take no room
 		return tx.PutExtents(n.ino, catalog.Extents{Here: a.here.Ranges(), Written: p.written.Ranges()})
 	})
 	if errors.Is(err, ErrStale) {
