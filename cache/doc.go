@@ -89,16 +89,56 @@
 //	              it is held; several in the order of their inode numbers
 //	partial.promoting  one at a time verifies a complete file and moves it to its place
 //	node.mu       handles, writers, the backing file, which state the bytes are in
-//	partial.mu    extents, waiters and writes into the partial file
+//	partial.storing  shared by fetched bytes on their way into the partial file,
+//	              exclusive for written ones and for declaring it whole
+//	partial.mu    extents, the plan of what is fetched, waiters
 //	Cache.marker  reads and changes of the marker; the catalog takes it to reserve numbers
 //	Cache.mu      the table of nodes and their reference counts
-//	leaves        orders.mu, keyLocks.mu, depot.mu, problemList.mu …: never held
+//	leaves        orders.mu, keyLocks.mu, depot.mu, dispatch.mu, problemList.mu …: never held
 //	              while another is taken
 //
 // node.mu and partial.mu may cover calls to the share and one catalog transaction.
 // keyLocks serialise requests that change one key; they are held across requests,
 // and taken with none of the above held. Notifications to the kernel are handed to
 // a queue (Notifier must not block).
+//
+// # Fetching
+//
+// A reader of bytes that are not here tells the plan of the file what it needs and, by
+// how its handle has read so far (fetch.Streams: several sequential readers of one
+// handle are told apart), what will be welcome next. The plan (fetch.Plan) decides on
+// flights, which are ranged GETs: of whole blocks, never of what is on its way, and in
+// one request what is near each other. All flights of all files wait in one queue
+// (fetch.Budget), which bounds requests and bytes and starts them by class:
+//
+//	demand      somebody waits for these bytes
+//	header      what tools read first of an image (fetchRanges)
+//	readahead   what comes next of a sequential reader, or of a file wanted whole
+//	background  the rest of a file whose class is filled once it was read
+//
+// Within a class the file with the fewest flights is next, and no file takes the last
+// places. Background starts when nobody has asked for anything for a while, in small
+// pieces while somebody may come back, and pauses when somebody does; one small flight
+// now and then goes on whatever happens. Who waits too long is served before demand,
+// one at a time.
+//
+// A reader that needs bytes which a flight under way will bring soon waits for it, and
+// raises its class; where much else would come first, the flight is cut there and its
+// rest follows behind. When the last one goes who wanted a flight (its handle was closed,
+// its read interrupted, filling was stopped), it leaves the queue, or is broken off if
+// much of it is left; what has arrived stays.
+//
+// Bytes go into the partial file and to whoever waits for them as they arrive. A request
+// whose first byte is late by what the store usually takes is made a second time, and
+// who answers first has it; a body that breaks off or stands still is gone on with from
+// where it was. Both are a small share of all requests (fetch.Latency). Every GET names
+// the entity tag of the one version that the inode derives from, so all reads of an open
+// file are of one version: the same bytes under another key or tag are followed
+// (version.go), anything else is ErrGone.
+//
+// The checksum is of the whole file, so it is verified when the last byte has come
+// (promote). Bytes that were damaged on a line without TLS are found then, thrown away and
+// fetched again, but may have been read before.
 //
 // # Switched off
 //

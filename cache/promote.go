@@ -6,89 +6,10 @@ import (
 	"fmt"
 	iofs "io/fs"
 	"syscall"
-	"time"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/share"
 )
-
-// complete fetches what is missing of n and returns when it is whole at its plain
-// path. The caller holds a reference with a loaded file, and no lock.
-func (c *Cache) complete(ctx context.Context, n *node) error {
-	for off := int64(0); !n.whole.Load(); {
-		p := n.p
-		p.mu.Lock()
-		size, gone := p.size, p.gone
-		missing := p.here.Missing(0, size)
-		if gone == nil && len(missing) > 0 {
-			off = missing[0].Off
-			c.launchLocked(n, off, off+maxAhead, true)
-		}
-		p.mu.Unlock()
-		if gone != nil && len(missing) > 0 {
-			return gone
-		}
-		if len(missing) == 0 {
-			if err := c.promote(n); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := c.ensure(ctx, n, nil, off, min(off+flightSize, size)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fill completes a file in the background, once per node, as its class says.
-func (c *Cache) fill(n *node) {
-	p := n.p
-	p.mu.Lock()
-	start := !p.filling && p.gone == nil && !p.wholeLocked()
-	p.filling = p.filling || start
-	p.mu.Unlock()
-	if !start {
-		return
-	}
-	c.ref(n)
-	ok := c.spawn(func(ctx context.Context) {
-		ctx, stop := context.WithCancel(ctx)
-		p.mu.Lock()
-		p.stopFill = stop
-		p.mu.Unlock()
-		defer func() {
-			stop()
-			p.mu.Lock()
-			p.filling, p.stopFill = false, nil
-			p.mu.Unlock()
-			c.drop(n)
-		}()
-		select {
-		case c.fills <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		defer func() { <-c.fills }()
-		for delay := time.Second; ; delay = min(2*delay, time.Minute) {
-			err := c.complete(ctx, n)
-			if err == nil || !retryable(err) {
-				return // land has logged why
-			}
-			select {
-			case <-time.After(delay):
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	if !ok {
-		p.mu.Lock()
-		p.filling = false
-		p.mu.Unlock()
-		c.unref(n)
-	}
-}
 
 // promote moves a file whose last byte has come to its plain path, after its
 // checksum was verified. A file that is whole already, or not yet, is left alone.
@@ -150,6 +71,10 @@ func (c *Cache) promote(n *node) error {
 // which withName would go on asking with what was on record before.
 var errWritten = errors.New("written meanwhile")
 
+// maxDiscards is how often a file is fetched anew after a wrong checksum before its
+// readers are told.
+const maxDiscards = 2
+
 // verify computes the checksum of a complete clean file and compares it with the
 // version's. Without a recorded one, length and the conditional GETs have to do.
 func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
@@ -168,6 +93,7 @@ func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
 		p.fresh = 1 // the emptied extents must be saved
 		p.failLocked(0, p.size, ErrChecksum)
 		p.discards++
+		p.cursor = 0
 		if p.discards > maxDiscards {
 			p.gone = fmt.Errorf("checksum of the object differs from the recorded one: %w", ErrChecksum)
 		}
@@ -186,6 +112,8 @@ func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
 // n.mu held.
 func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint64) error {
 	p := n.p
+	p.storing.Lock() // what was asked for twice may still come
+	defer p.storing.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.wholeLocked() {
@@ -319,6 +247,8 @@ func (c *Cache) wholeOrphan(n *node) error {
 	if n.p == nil {
 		return nil
 	}
+	n.p.storing.Lock()
+	defer n.p.storing.Unlock()
 	n.p.mu.Lock()
 	defer n.p.mu.Unlock()
 	if !n.p.wholeLocked() {
