@@ -30,15 +30,11 @@ func (c *Cache) putParts(ctx context.Context, d *depot, s *sending) (ObjectInfo,
 			s.bar.grow(size)
 			continue
 		}
-		select {
-		case c.partSlots <- struct{}{}:
-		case <-gctx.Done():
-		}
-		if gctx.Err() != nil {
+		if c.partSlots.Take(gctx, s.job.turn) != nil {
 			break
 		}
 		g.Go(func() error {
-			defer func() { <-c.partSlots }()
+			defer c.partSlots.Put()
 			p, err := c.putPart(gctx, d, s, up, i+1, off, size)
 			if err == nil {
 				parts[i] = p
@@ -62,8 +58,10 @@ func (c *Cache) putParts(ctx context.Context, d *depot, s *sending) (ObjectInfo,
 	}
 	s.crc = crc
 	s.opts.CRC64, s.opts.HasCRC64 = crc, true
-	if err := c.unmoved(s); err != nil {
-		c.abort(ctx, d, up)
+	if err := c.myTurn(ctx, s); err != nil {
+		if errors.Is(err, errMoving) {
+			c.abort(ctx, d, up)
+		}
 		return ObjectInfo{}, err
 	}
 	info, err := d.store.CompleteMultipart(ctx, s.key, up.UploadID, parts, s.stamp.Size, s.opts)
@@ -133,7 +131,7 @@ func (c *Cache) openUpload(ctx context.Context, d *depot, s *sending) (*catalog.
 			return nil, nil, err
 		}
 	}
-	up = &catalog.Upload{Ino: s.rec.Ino, Key: s.key, PartSize: c.cfg.Limits.partSize(s.stamp.Size),
+	up = &catalog.Upload{Ino: s.rec.Ino, Key: s.key, PartSize: c.partSizeFor(s.stamp.Size),
 		Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
 	if err := c.noteAttempt(up); err != nil { // see abortLost
 		return nil, nil, err

@@ -28,6 +28,8 @@ func (c *Cache) epochMark() string { return strconv.FormatUint(c.cat.Epoch(), 16
 
 // sending is one version of a file on its way to the depot.
 type sending struct {
+	job   *job
+	aside bool // not under the file's own key: it has no place in the order
 	n     *node
 	rec   *catalog.Inode // as it was when the upload began
 	path  string
@@ -43,7 +45,7 @@ type sending struct {
 }
 
 // sendFile uploads a dirty file, if it may go now.
-func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl layout.Class, path string) error {
+func (c *Cache) sendFile(ctx context.Context, d *depot, j *job, rec *catalog.Inode, cl layout.Class, path string) error {
 	w, err := c.lookAtWriter(rec.Ino, c.share.Now)
 	if err != nil {
 		return err
@@ -56,9 +58,9 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 	}
 	if w.open {
 		_, urgent := c.urgent.Load(rec.Ino)
-		err = c.mayGoOpen(w, rec, cl, path, urgent)
+		err = c.mayGoOpen(j, w, rec, cl, path, urgent)
 	} else {
-		err = c.mayGo(rec, cl, path)
+		err = c.mayGo(j, rec, cl, path)
 	}
 	if err != nil {
 		return err
@@ -100,7 +102,7 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 	if rec.State != Dirty { // the depot's version, after all (see vanished)
 		return c.moveObjects(ctx, d, rec)
 	}
-	s := &sending{n: n, rec: rec, path: path, file: n.file}
+	s := &sending{job: j, n: n, rec: rec, path: path, file: n.file}
 	if w.open {
 		if s.seen, err = c.share.Now(); err != nil {
 			return err
@@ -113,6 +115,12 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 	}
 	if err := c.takeStamp(s, cl); err != nil {
 		return err
+	}
+	if it := c.queueItem(rec.Ino); it != nil { // its size may not have been known before
+		if to := c.place(it, s.rec, cl); to.Lane > j.lane {
+			c.work.Reschedule(rec.Ino, c.now(), to)
+			return laterError{c.now(), "goes in parts"}
+		}
 	}
 	s.bar = c.uploads.add(path, s.stamp.Size)
 	defer c.uploads.remove(s.bar)
@@ -242,6 +250,7 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 	if err != nil {
 		return nil, err
 	}
+	c.advance(s.rec.Ino, orderThere)
 	rec, err := c.committed(s, info)
 	if err != nil {
 		return nil, err
@@ -277,7 +286,11 @@ func (c *Cache) metadata(rec *catalog.Inode, path string, encoded bool, gen uint
 
 // put sends the bytes, in one request or in parts.
 func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, error) {
-	if s.stamp.Size >= c.cfg.Limits.PartSize {
+	inParts, err := c.goesInParts(s)
+	if err != nil {
+		return ObjectInfo{}, err
+	}
+	if inParts {
 		return c.putParts(ctx, d, s)
 	}
 	crc, err := sumCRC(s.file, 0, s.stamp.Size)
@@ -296,11 +309,41 @@ func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, erro
 	if err := c.noteAttempt(up); err != nil {
 		return ObjectInfo{}, err
 	}
+	s.opts.Before = func(ctx context.Context) error { return c.myTurn(ctx, s) }
 	info, err := d.store.Put(ctx, s.key, s.file, s.stamp.Size, s.opts)
 	if err == nil {
 		s.bar.set(s.stamp.Size)
 	}
 	return info, err
+}
+
+// goesInParts says whether a file is uploaded in parts: when it is large, or was begun
+// that way and can go on.
+func (c *Cache) goesInParts(s *sending) (bool, error) {
+	if s.stamp.Size >= c.transfers.Load().PartSize {
+		return true, nil
+	}
+	goesOn := false
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		up, err := tx.Upload(s.rec.Ino)
+		if errors.Is(err, catalog.ErrNotFound) {
+			return nil
+		}
+		goesOn = err == nil && s.goesOn(up)
+		return err
+	})
+	return goesOn, err
+}
+
+// myTurn returns when the object of s may become visible.
+func (c *Cache) myTurn(ctx context.Context, s *sending) error {
+	if s.aside {
+		return c.unmoved(s)
+	}
+	if err := c.awaitEarlier(ctx, s); err != nil {
+		return err
+	}
+	return c.unmoved(s)
 }
 
 // unmoved compares the stamp again before something becomes visible.
