@@ -103,7 +103,7 @@ func (c *Cache) parkBehind(ino, first Ino) bool {
 
 // holdTime is how long a request waits with its last byte for those before it. S3 gives
 // up a connection on which nothing comes for 20 s.
-const holdTime = 5 * time.Second
+const holdTime = 10 * time.Second
 
 // awaitEarlier returns when all files of the directory that were finished before a file
 // are visible, or may be passed, and the file is still the same. When one of them is not

@@ -19,7 +19,7 @@ import (
 // options are the flags.
 type options struct {
 	size, coldSize, imageSize, uploadSize size
-	files, uploadFiles, rounds            int
+	files, uploadFiles, perDir, rounds    int
 	fioTime, roundTrip                    time.Duration
 	rows, columns                         *regexp.Regexp
 	json, profile, dir, bin               string
@@ -54,6 +54,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.Var(&o.uploadSize, "upload-size", "of the file that is uploaded")
 	f.IntVar(&o.files, "files", 5000, "small files that are made, listed and removed")
 	f.IntVar(&o.uploadFiles, "upload-files", 1000, "files of 1 MiB that are uploaded")
+	f.IntVar(&o.perDir, "upload-in-dir", 10, "how many of these share a directory: depotfs shows those of one directory in the order in which they were finished")
 	f.IntVar(&o.rounds, "rounds", 5, "measurements of each cell; the table has their medians")
 	f.DurationVar(&o.fioTime, "fio-time", 3*time.Second, "length of each random access, in whole seconds")
 	f.DurationVar(&o.roundTrip, "round-trip", 20*time.Millisecond, "of the line to the store in the cold rows")
@@ -76,7 +77,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	if o.rows, err = regexp.Compile(*rows); err == nil {
 		o.columns, err = regexp.Compile(*columns)
 	}
-	if err == nil && (o.rounds < 1 || o.roundTrip <= 0 || o.files < 1 || o.uploadFiles < 1 || o.fioTime < time.Second || o.size < 1<<20 || o.imageSize < 1<<20 || o.uploadSize < 1) {
+	if err == nil && (o.rounds < 1 || o.roundTrip <= 0 || o.files < 1 || o.uploadFiles < 1 || o.perDir < 1 || o.fioTime < time.Second || o.size < 1<<20 || o.imageSize < 1<<20 || o.uploadSize < 1) {
 		err = errors.New("sizes, counts and times must be positive")
 	}
 	if err == nil && o.coldSize < firstOffset+firstRead {

@@ -35,12 +35,12 @@ func (b *bench) uploadRows() []*row {
 			prepare: func(ctx context.Context, c *column) error {
 				return b.readyUpload(ctx, c, manyUploadName, func(dir string) error {
 					for i := range b.opts.uploadFiles {
-						if i%uploadInDir == 0 {
-							if err := os.MkdirAll(filepath.Dir(manyPath(dir, i)), 0o755); err != nil {
+						if i%b.opts.perDir == 0 {
+							if err := os.MkdirAll(filepath.Dir(b.manyPath(dir, i)), 0o755); err != nil {
 								return err
 							}
 						}
-						if err := os.WriteFile(manyPath(dir, i), randomBytes(smallUpload, uint64(i)), 0o644); err != nil {
+						if err := os.WriteFile(b.manyPath(dir, i), randomBytes(smallUpload, uint64(i)), 0o644); err != nil {
 							return err
 						}
 					}
@@ -50,19 +50,15 @@ func (b *bench) uploadRows() []*row {
 			run: func(ctx context.Context, c *column) (float64, error) {
 				paths := make([]string, b.opts.uploadFiles)
 				for i := range paths {
-					paths[i] = manyPath(c.uploadPath(manyUploadName), i)
+					paths[i] = b.manyPath(c.uploadPath(manyUploadName), i)
 				}
 				return rate(total, func() error { return c.upload(ctx, paths) })
 			}},
 	}
 }
 
-// uploadInDir is how many files share a directory: depotfs brings those of one
-// directory to the depot in the order in which they were finished.
-const uploadInDir = 10
-
-func manyPath(dir string, i int) string {
-	return filepath.Join(dir, fmt.Sprint(i/uploadInDir), fmt.Sprint(i))
+func (b *bench) manyPath(dir string, i int) string {
+	return filepath.Join(dir, fmt.Sprint(i/b.opts.perDir), fmt.Sprint(i))
 }
 
 // uploadPath is where a column has what it uploads: no two the same object.
