@@ -26,7 +26,7 @@ const statusProblems = 100
 func (c *Cache) Status(ctx context.Context) (Status, error) {
 	t := c.cat.Totals()
 	s := Status{Zone: c.zoneName(), CacheDir: c.cfg.CacheDir, StateDir: c.cfg.StateDir, Deploy: c.cfg.Deploy, Since: c.since,
-		Store: c.storeStatus(), Adoption: c.adoptionStatus(),
+		Limits: LimitStatus{Transfers: c.Transfers()}, Store: c.storeStatus(), Adoption: c.adoptionStatus(),
 		Cache: CacheStatus{Files: t.Files, Dirs: t.Dirs,
 			Resident: t.ByState[Clean] + t.ByState[Dirty], Partial: t.ByState[Partial] + t.ByState[PartialDirty], Remote: t.ByState[Remote],
 			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{}},

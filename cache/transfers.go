@@ -13,20 +13,11 @@ type Transfers struct {
 	PartSize    int64 `json:"part_size"`    // smallest part, and the smallest file that goes in parts
 }
 
-// Most of what Transfers may say: beyond it connections and their buffers cost more
-// than they bring.
-const (
-	maxUploadFiles = 256
-	maxUploadParts = 256
-)
-
-// validate refuses what cannot work.
-func (t Transfers) validate() error {
+// Validate refuses what cannot work.
+func (t Transfers) Validate() error {
 	switch {
-	case t.UploadFiles < 1 || t.UploadFiles > maxUploadFiles:
-		return fmt.Errorf("%d files at once: 1 to %d", t.UploadFiles, maxUploadFiles)
-	case t.UploadParts < 1 || t.UploadParts > maxUploadParts:
-		return fmt.Errorf("%d parts at once: 1 to %d", t.UploadParts, maxUploadParts)
+	case t.UploadFiles < 1, t.UploadParts < 1:
+		return fmt.Errorf("%d files and %d parts at once: at least one of each is needed", t.UploadFiles, t.UploadParts)
 	case t.PartSize < minPartSize || t.PartSize > maxPartSize:
 		return fmt.Errorf("parts of %d bytes: S3 allows %d to %d", t.PartSize, int64(minPartSize), int64(maxPartSize))
 	}
@@ -46,7 +37,7 @@ func (c *Cache) initTransfers() {
 // SetTransfers changes the limits of transfers. What is under way goes on with the
 // part size that it began with; more than the new number ends by itself.
 func (c *Cache) SetTransfers(t Transfers) error {
-	if err := t.validate(); err != nil {
+	if err := t.Validate(); err != nil {
 		return err
 	}
 	c.transfers.Store(&t)
