@@ -239,6 +239,9 @@ func (c *Cache) fly(ctx context.Context, n *node, f *flight, background bool) er
 	}
 	ctx, done := d.use(ctx)
 	defer done()
+	if background {
+		ctx = InBackground(ctx)
+	}
 	err = c.follow(ctx, d, n, f)
 	if errors.Is(context.Cause(ctx), ErrOff) && err != nil {
 		return ErrOff

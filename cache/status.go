@@ -97,6 +97,8 @@ type pendingSum struct {
 	sum  PendingStatus
 	at   time.Time     // when that was done
 	took time.Duration // and for how long
+	// oldest is when the oldest change was made whose bytes wait, in ns; 0: none do.
+	oldest int64
 }
 
 const (
@@ -112,22 +114,26 @@ func (c *Cache) pending() (PendingStatus, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	start := time.Now()
-	if s.took > slowSum && start.Sub(s.at) < sumShare*s.took {
-		return s.sum, nil
+	var err error
+	if s.took <= slowSum || start.Sub(s.at) >= sumShare*s.took {
+		var sum PendingStatus
+		if sum, s.oldest, err = c.sumPending(); err == nil {
+			s.sum, s.at, s.took = sum, time.Now(), time.Since(start)
+		}
 	}
-	sum, err := c.sumPending()
-	if err == nil {
-		s.sum, s.at, s.took = sum, time.Now(), time.Since(start)
+	sum := s.sum
+	if s.oldest > 0 { // it grows older meanwhile
+		sum.OldestSeconds = max(0, time.Duration(c.nanos()-s.oldest).Seconds())
 	}
 	return sum, err
 }
 
-// sumPending adds up the queue.
-func (c *Cache) sumPending() (PendingStatus, error) {
-	p := PendingStatus{Uploading: c.uploads.list()}
-	oldest := int64(0)
+// sumPending adds up the queue. oldest is when the oldest change was made whose bytes
+// the depot lacks.
+func (c *Cache) sumPending() (p PendingStatus, oldest int64, err error) {
+	p = PendingStatus{Uploading: c.uploads.list()}
 	var dirty []*catalog.Inode
-	err := c.cat.View(func(tx *catalog.Tx) error {
+	err = c.cat.View(func(tx *catalog.Tx) error {
 		if err := tx.EachQueue(func(it *catalog.QueueItem) bool {
 			rec, err := tx.Inode(it.Ino)
 			if err != nil {
@@ -157,13 +163,10 @@ func (c *Cache) sumPending() (PendingStatus, error) {
 			oldest = at
 		}
 	}
-	if oldest > 0 {
-		p.OldestSeconds = max(0, time.Duration(c.nanos()-oldest).Seconds())
-	}
 	for _, t := range p.Uploading {
 		p.Bytes -= min(t.Done, p.Bytes)
 	}
-	return p, err
+	return p, oldest, err
 }
 
 // resolve finds a path below the mount; "" is the root.
