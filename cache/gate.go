@@ -48,7 +48,7 @@ func (c *Cache) mayOvertake(j *job, rec *catalog.Inode, path string) error {
 	for {
 		prev, blocked := c.inTheWay(j, rec.Ino, name, way)
 		if !blocked {
-			c.advance(rec.Ino, way)
+			j.way = way
 			return nil
 		}
 		if c.parkBehind(rec.Ino, prev) {

@@ -62,12 +62,17 @@ type job struct {
 	lane queue.Lane
 	turn time.Time
 
+	way    orderWay // how its file goes
 	rested sync.Once
 	early  bool // has one of Cache.early
 }
 
 // rest gives the worker's slot to another one: what is left of the job is to wait.
 func (j *job) rest() { j.rested.Do(j.c.laneSlots[j.lane].Put) }
+
+// setOut notes that the job's file is on its way from now on: others of its directory
+// may follow.
+func (j *job) setOut() { j.c.advance(j.ino, j.way) }
 
 // ahead says whether the job may set out before it is its file's turn to arrive.
 func (j *job) ahead() bool {

@@ -62,6 +62,7 @@ func (c *Cache) sendAsIs(ctx context.Context, d *depot, j *job, n *node, cl layo
 		return err
 	}
 	s.job = j
+	j.setOut()
 	s.bar = c.uploads.add(path, s.stamp.Size)
 	defer c.uploads.remove(s.bar)
 	return c.send(ctx, d, s)

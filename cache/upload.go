@@ -136,6 +136,7 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, j *job, rec *catalog.Ino
 			return laterError{c.now(), "goes in parts"}
 		}
 	}
+	j.setOut()
 	s.bar = c.uploads.add(path, s.stamp.Size)
 	defer c.uploads.remove(s.bar)
 	err = c.send(ctx, d, s)
