@@ -126,6 +126,20 @@ func (o *orders) goes(ino Ino, way orderWay) (free []Ino) {
 	return o.freeLocked(ino)
 }
 
+// there notes that what was finished at that time is visible, and returns who waited
+// for that.
+func (o *orders) there(ino Ino, finished int64) (free []Ino) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p, ok := o.at[ino]
+	if !ok || p.finished != finished {
+		return nil
+	}
+	p.way = orderThere
+	p.wake()
+	return o.freeLocked(ino)
+}
+
 // stops notes that a file's attempt is over; one that is there stays there.
 func (o *orders) stops(ino Ino) {
 	o.mu.Lock()

@@ -219,8 +219,10 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	if err != nil {
 		return err
 	}
-	if _, urgent := c.urgent.Load(s.rec.Ino); touched && !urgent && c.settleFor(s.rec, cl) > 0 {
+	if touched {
 		c.reorder(s.rec)
+	}
+	if _, urgent := c.urgent.Load(s.rec.Ino); touched && !urgent && c.settleFor(s.rec, cl) > 0 {
 		return laterError{now.Add(c.settleFor(s.rec, cl)), "was just written"}
 	}
 	return nil
@@ -286,7 +288,7 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 	if err != nil {
 		return nil, err
 	}
-	c.advance(s.rec.Ino, orderThere)
+	c.arrives(s.rec)
 	rec, err := c.committed(s, info)
 	if err != nil {
 		return nil, err

@@ -263,6 +263,14 @@ func (c *Cache) advance(ino Ino, way orderWay) {
 	}
 }
 
+// arrives notes that the version of rec is visible. One that was finished anew meanwhile
+// has a later place, and is not.
+func (c *Cache) arrives(rec *catalog.Inode) {
+	for _, w := range c.order.there(rec.Ino, rec.FinishedAt) {
+		c.work.Add(w, c.now())
+	}
+}
+
 // unorder takes a file out of the order of its directory.
 func (c *Cache) unorder(ino Ino) {
 	for _, w := range c.order.remove(ino) {
