@@ -74,7 +74,7 @@ type Cache struct {
 	badNames  atomic.Int64          // objects whose keys cannot be shown
 	reads     readCount             // of files that are not whole
 
-	slots     fetchSlots
+	fetches   *dispatch
 	transfers atomic.Pointer[Transfers]
 	laneSlots [lanes]*queue.Slots // how many of each lane are worked on at once
 	partSlots *queue.Slots        // parts in flight, over all files
@@ -105,7 +105,7 @@ func New(cfg Config) (*Cache, error) {
 		cfg: cfg, log: cfg.Log, rules: cfg.Rules, now: cfg.Now, share: sh, since: cfg.Now(),
 		nodes: map[Ino]*node{}, newDepot: make(chan struct{}, 1),
 		switching: make(chan struct{}, 1),
-		slots:     newFetchSlots(cfg.Limits.Fetches),
+		fetches:   newDispatch(cfg.Limits.Fetches),
 		fills:     make(chan struct{}, backgroundFills),
 	}
 	if c.bootID, err = share.BootID(); err != nil {
@@ -171,6 +171,8 @@ func (c *Cache) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	c.run.Store(&runState{ctx: ctx, group: g})
 	defer c.run.Store(nil)
+	c.fetches.begin()
+	g.Go(func() error { return c.fetchLoop(ctx) })
 	g.Go(func() error { return c.attachLoop(ctx) })
 	for lane := range lanes {
 		g.Go(func() error { return c.workLane(ctx, lane) })
