@@ -178,6 +178,7 @@ type Status struct {
 	Passthrough bool           `json:"passthrough"`
 	Store       StoreStatus    `json:"store"`
 	Pending     PendingStatus  `json:"pending"`
+	Limits      LimitStatus    `json:"limits"`
 	Adoption    AdoptionStatus `json:"adoption"`
 	Cache       CacheStatus    `json:"cache"`
 	Problems    []Problem      `json:"problems"` // what waits, fails, is held, busy or in conflict; bounded to 100
@@ -205,6 +206,13 @@ type PendingStatus struct {
 	Removals      int64      `json:"removals"`
 	OldestSeconds float64    `json:"oldest_seconds"`
 	Uploading     []Transfer `json:"uploading"`
+}
+
+// LimitStatus is how much is moved at once and how fast, at most.
+type LimitStatus struct {
+	Transfers
+	Upload   int64 `json:"upload_limit"`   // bytes per second; 0: none
+	Download int64 `json:"download_limit"` // bytes per second; 0: none
 }
 
 // Transfer is one file on its way.

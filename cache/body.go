@@ -65,6 +65,9 @@ func (b *openBody) Close() error {
 // first has it. In the background nobody is in a hurry.
 func (c *Cache) openBody(ctx context.Context, d *depot, obj catalog.Object, off, length int64, class fetch.Class) (*openBody, error) {
 	patience := c.fetches.asked()
+	if class == fetch.Background {
+		ctx = InBackground(ctx)
+	}
 	first, cancel := context.WithCancel(ctx)
 	if class == fetch.Background {
 		return c.ask(first, cancel, d, obj, off, length)

@@ -76,7 +76,10 @@ type Cache struct {
 	reads     readCount             // of files that are not whole
 
 	fetches   *dispatch
-	partSlots chan struct{}
+	transfers atomic.Pointer[Transfers]
+	laneSlots [lanes]*queue.Slots // how many of each lane are worked on at once
+	partSlots *queue.Slots        // parts in flight, over all files
+	early     *queue.Slots        // files on their way before it is their turn to arrive
 	fills     chan struct{}
 
 	run    atomic.Pointer[runState] // non-nil while Run runs
@@ -104,7 +107,6 @@ func New(cfg Config) (*Cache, error) {
 		nodes: map[Ino]*node{}, newDepot: make(chan struct{}, 1),
 		switching: make(chan struct{}, 1),
 		fetches:   newDispatch(cfg.Limits.Fetches),
-		partSlots: make(chan struct{}, cfg.Limits.UploadParts),
 		fills:     make(chan struct{}, backgroundFills),
 	}
 	if c.bootID, err = share.BootID(); err != nil {
@@ -117,8 +119,9 @@ func New(cfg Config) (*Cache, error) {
 	c.adoption.init()
 	c.compares.init()
 	c.moves.init()
-	c.work = queue.New[Ino](c.now)
-	c.removals = queue.New[string](c.now)
+	c.work = queue.New[Ino](int(lanes), c.now)
+	c.removals = queue.New[string](1, c.now)
+	c.initTransfers()
 	if err := c.open(); err != nil {
 		err = errors.Join(err, c.release())
 		return nil, err
@@ -172,8 +175,8 @@ func (c *Cache) Run(ctx context.Context) error {
 	c.fetches.begin()
 	g.Go(func() error { return c.fetchLoop(ctx) })
 	g.Go(func() error { return c.attachLoop(ctx) })
-	for range c.cfg.Limits.UploadFiles {
-		g.Go(func() error { return c.workLoop(ctx) })
+	for lane := range lanes {
+		g.Go(func() error { return c.workLane(ctx, lane) })
 	}
 	g.Go(func() error { return c.removeLoop(ctx) })
 	g.Go(func() error { return c.keepLoop(ctx) })

@@ -84,10 +84,10 @@ const (
 	maxParts    = 10_000
 )
 
-// partSize is the size of the parts of a file of the given size: at least the
-// configured one, and such that S3's 10,000 parts suffice.
-func (l *Limits) partSize(size int64) int64 {
-	p := l.PartSize
+// partSize is the size of the parts of a file of the given size: at least least,
+// and such that S3's 10,000 parts suffice.
+func partSize(least, size int64) int64 {
+	p := least
 	for p*maxParts < size && p < maxPartSize {
 		p *= 2
 	}

@@ -272,7 +272,7 @@ func (c *Cache) loseTo(ctx context.Context, d *depot, s *sending, info ObjectInf
 	}
 	c.dropParts(ctx, d, s.rec.Ino)
 	own := *s
-	own.key = c.conflictKey(s.path)
+	own.key, own.aside = c.conflictKey(s.path), true
 	own.opts = PutOptions{IfNoneMatch: true, Metadata: c.metadata(s.rec, s.path, true, s.rec.Gen)}
 	if _, err := c.put(ctx, d, &own); err != nil {
 		return fmt.Errorf("keep our version of %q: %w", s.path, err)

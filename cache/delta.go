@@ -89,7 +89,7 @@ func (s *sending) setPlan(from []source) {
 // which grains the new one is looked at: those of an upload that goes on, those of
 // the version before, so that both can be compared, or else of the usual size.
 func (c *Cache) chooseGrain(d *depot, s *sending) error {
-	grain := c.cfg.Limits.partSize(s.stamp.Size)
+	grain := c.partSizeFor(s.stamp.Size)
 	up, _, err := c.begun(s)
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func putSums(tx *catalog.Tx, ino Ino, gen uint64, s *grainSums) error {
 // sumFetched is the checksum of a file whose last byte has come. What it finds of the
 // grains spares sending them when the file is changed; p.promoting is held.
 func (c *Cache) sumFetched(p *partial, rec *catalog.Inode) (crc uint64, err error) {
-	sums := newGrainSums(rec.Size, c.cfg.Limits.partSize(rec.Size))
+	sums := newGrainSums(rec.Size, c.partSizeFor(rec.Size))
 	for i := range sums.crc {
 		n := grainSize(sums.size, sums.grain, i)
 		sum, err := sumCRC(p.file, int64(i)*sums.grain, n)
@@ -160,7 +160,7 @@ func (c *Cache) sumFetched(p *partial, rec *catalog.Inode) (crc uint64, err erro
 		crc = combineCRC(crc, sum, n)
 	}
 	p.sums = nil
-	if rec.Size >= c.cfg.Limits.PartSize {
+	if rec.Size >= c.transfers.Load().PartSize {
 		p.sums = sums
 	}
 	return crc, nil

@@ -23,18 +23,22 @@ import (
 type depot struct {
 	store Store
 	info  StoreInfo
-	keys  keyLocks
-	zeros zeroObjects
+	// probeKey is the object that is asked for to find out whether the store is back.
+	probeKey string
+	keys     keyLocks
+	zeros    zeroObjects
 
 	mu       sync.Mutex // guards below
 	state    string     // connecting, on, unavailable, refused
 	err      error
 	id       string
 	caps     Capabilities
-	ready    chan struct{} // closed when the depot was joined
-	failures uint          // in a row
-	closedTo time.Time     // the breaker: nobody but one probe asks before
-	probing  bool
+	ready    chan struct{}                        // closed when the depot was joined
+	broken   bool                                 // the breaker lets nobody through
+	failures uint                                 // times that it broke without an answer in between
+	closedTo time.Time                            // nobody asks before
+	probing  bool                                 // somebody finds out whether the store is back
+	news     broadcast                            // the breaker's state changed
 	off      bool                                 // switched off or replaced, for good
 	uses     map[*useMark]context.CancelCauseFunc // work under way
 	idle     chan struct{}                        // closed when it is off and no work is under way any more
@@ -52,10 +56,12 @@ const (
 	maxDepotFile = 64 << 10 // bytes; a real one has a hundred
 )
 
-func newDepot(s Store, info StoreInfo) *depot {
-	d := &depot{store: lingering{s}, info: info, state: "connecting", ready: make(chan struct{}),
+func newDepot(s Store, info StoreInfo, probeKey string) *depot {
+	d := &depot{info: info, probeKey: probeKey, state: "connecting", ready: make(chan struct{}),
 		uses: map[*useMark]context.CancelCauseFunc{}, idle: make(chan struct{})}
 	d.keys.init()
+	d.news.init()
+	d.store = breaker{lingering{s}, d}
 	return d
 }
 
@@ -227,32 +233,6 @@ func (c *Cache) putSetting(name, value string) error {
 	return c.cat.Update(func(tx *catalog.Tx) error { return tx.PutSetting(name, []byte(value)) })
 }
 
-// report tells the breaker how a request ended.
-func (d *depot) report(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case errors.Is(err, ErrUnavailable):
-		d.failures++
-		d.state, d.err = "unavailable", err
-		// 0.5 s, 1 s, 2 s, 4 s: a store that comes back is used within seconds, one that
-		// is down sees one request every few.
-		d.closedTo = time.Now().Add(jitter(500 * time.Millisecond << min(d.failures-1, 3)))
-	case errors.Is(err, ErrDenied):
-		d.state, d.err = "refused", err
-	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrChanged), errors.Is(err, ErrChecksum), errors.Is(err, ErrRejected): // it answered
-		d.failures, d.state, d.err = 0, "on", nil
-		d.closedTo = time.Time{}
-	}
-}
-
-// left must follow admit when the work is over, whether it asked the store or not.
-func (d *depot) left() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.probing = false
-}
-
 // refuse notes why the depot could not be joined.
 func (d *depot) refuse(err error) {
 	d.mu.Lock()
@@ -263,29 +243,15 @@ func (d *depot) refuse(err error) {
 	}
 }
 
-// admit waits until the depot is joined and the breaker lets a request through;
-// while it is open, one caller at a time goes ahead as a probe.
+// admit waits until the depot is joined, and while the breaker lets nobody through:
+// work that is begun then would only wait in the middle.
 func (d *depot) admit(ctx context.Context) error {
 	select {
 	case <-d.ready:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for {
-		d.mu.Lock()
-		wait := time.Until(d.closedTo)
-		if wait <= 0 && (d.failures == 0 || !d.probing) {
-			d.probing = d.failures > 0
-			d.mu.Unlock()
-			return nil
-		}
-		d.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(max(wait, 100*time.Millisecond)):
-		}
-	}
+	return d.untilProbe(ctx)
 }
 
 // jitter spreads a wait by a quarter each way, so that zones do not ask in step.

@@ -259,8 +259,19 @@
 //
 // # Order
 //
-// Within a directory files are uploaded in the order in which they were finished,
-// one after the other (order.go); a properties file waits for the images it names.
+// Within a directory files become visible in the order in which they were finished; a
+// properties file waits for the images it names. Their bytes travel side by side: a few
+// files set out behind the first (mayOvertake), and each asks for its turn
+// (awaitEarlier) with the last byte of its request unsent (PutOptions.Before), or its
+// parts not completed. That costs no request more than one after the other would, and
+// one round trip for each file of a directory: nothing less lets a store refuse the
+// later one when the earlier one fails. A file that has to wait while its request is
+// held up gives its worker's slot to others (job.rest), never its key's lock.
+//
+// Who is next is the queue's affair (queue.Place): lanes for short and long work, in
+// each the earliest turn, which is since when a file waits plus its class's handicap.
+// A store that is down is asked by one small request at a time; all others wait in
+// front of it (breaker.go).
 //
 // # Zeros
 //

@@ -35,6 +35,15 @@ func (s lingering) Put(ctx context.Context, key string, body io.ReaderAt, size i
 	if err := ctx.Err(); err != nil {
 		return ObjectInfo{}, err
 	}
+	if before := o.Before; before != nil { // until then there is nothing to hear out
+		asked := ctx
+		o.Before = func(ctx context.Context) error {
+			ctx, cancel := context.WithCancelCause(ctx)
+			defer cancel(nil)
+			defer context.AfterFunc(asked, func() { cancel(context.Cause(asked)) })()
+			return before(ctx)
+		}
+	}
 	ctx, done := linger(ctx)
 	defer done()
 	return s.Store.Put(ctx, key, body, size, o)

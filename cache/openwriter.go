@@ -147,7 +147,7 @@ func (c *Cache) lookAtWriter(ino Ino, clock func() (int64, error)) (openWriter, 
 }
 
 // mayGoOpen is mayGo for a file with a writer.
-func (c *Cache) mayGoOpen(w openWriter, rec *catalog.Inode, cl layout.Class, path string, urgent bool) error {
+func (c *Cache) mayGoOpen(j *job, w openWriter, rec *catalog.Inode, cl layout.Class, path string, urgent bool) error {
 	now := c.now()
 	need := c.openQuiet(rec, cl)
 	if urgent && c.cfg.Deploy != Beside {
@@ -174,7 +174,7 @@ func (c *Cache) mayGoOpen(w openWriter, rec *catalog.Inode, cl layout.Class, pat
 		return err
 	}
 	c.reorder(rec)
-	return c.mayOvertake(rec, path)
+	return c.mayOvertake(j, rec, path)
 }
 
 // noteChange records what a writer left at a time.

@@ -23,7 +23,7 @@ var errWhole = errors.New("became whole")
 
 // sendPartial uploads a file that lacks bytes as it is. It reports false where that
 // cannot be done and the file has to be whole first, or is by now.
-func (c *Cache) sendPartial(ctx context.Context, d *depot, n *node, cl layout.Class, path string, open bool) (bool, error) {
+func (c *Cache) sendPartial(ctx context.Context, d *depot, j *job, n *node, cl layout.Class, path string, open bool) (bool, error) {
 	if !d.copiesParts() {
 		return false, nil
 	}
@@ -32,7 +32,7 @@ func (c *Cache) sendPartial(ctx context.Context, d *depot, n *node, cl layout.Cl
 		return false, err
 	}
 	defer stop()
-	err = c.sendAsIs(ctx, d, n, cl, path)
+	err = c.sendAsIs(ctx, d, j, n, cl, path)
 	switch cause := context.Cause(ctx); {
 	case err == nil:
 		return true, nil
@@ -48,7 +48,7 @@ func (c *Cache) sendPartial(ctx context.Context, d *depot, n *node, cl layout.Cl
 }
 
 // sendAsIs is sendPartial within the context that ends when the upload has to stop.
-func (c *Cache) sendAsIs(ctx context.Context, d *depot, n *node, cl layout.Class, path string) error {
+func (c *Cache) sendAsIs(ctx context.Context, d *depot, j *job, n *node, cl layout.Class, path string) error {
 	if err := c.takeUp(ctx, d, n); err != nil {
 		return err
 	}
@@ -62,6 +62,8 @@ func (c *Cache) sendAsIs(ctx context.Context, d *depot, n *node, cl layout.Class
 	if err := c.planPartial(ctx, d, s); err != nil {
 		return err
 	}
+	s.job = j
+	j.setOut()
 	s.bar = c.uploads.add(path, s.stamp.Size)
 	defer c.uploads.remove(s.bar)
 	return c.send(ctx, d, s)
@@ -125,7 +127,7 @@ func (c *Cache) quietPartial(s *sending, cl layout.Class) error {
 
 // planPartial finds out what is to be sent, and fetches what is missing of that.
 func (c *Cache) planPartial(ctx context.Context, d *depot, s *sending) error {
-	if s.stamp.Size < c.cfg.Limits.PartSize || s.rec.Base.Size < c.cfg.Limits.SmallestPart {
+	if s.stamp.Size < c.transfers.Load().PartSize || s.rec.Base.Size < c.cfg.Limits.SmallestPart {
 		return fmt.Errorf("%w: it is small", errFetchWhole)
 	}
 	if err := c.chooseGrain(d, s); err != nil {

@@ -11,12 +11,9 @@ import (
 // sends every grain that is to be sent and copies no other.
 func TestPlanParts(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	var limits Limits
-	limits.fill()
 	for try := range 2000 {
 		size := 1 + r.Int64N(1<<uint(20+r.IntN(23))) // up to 4 TiB
-		limits.PartSize = minPartSize << r.IntN(4)
-		grain := limits.partSize(size)
+		grain := partSize(minPartSize<<r.IntN(4), size)
 		of := make([]source, grains(size, grain))
 		stretch := 1 + r.IntN(100)
 		for i := range of {

@@ -39,8 +39,10 @@ func (c *Cache) putParts(ctx context.Context, d *depot, s *sending) (ObjectInfo,
 		return ObjectInfo{}, err
 	}
 	s.opts.CRC64, s.opts.HasCRC64 = s.crc, true
-	if err := c.unmoved(s); err != nil {
-		c.abort(ctx, d, up)
+	if err := c.myTurn(ctx, s); err != nil {
+		if errors.Is(err, errMoving) {
+			c.abort(ctx, d, up)
+		}
 		return ObjectInfo{}, err
 	}
 	if err := c.noteCompletion(ctx, d, s, up); err != nil {
@@ -74,11 +76,11 @@ func (c *Cache) putPlan(ctx context.Context, d *depot, s *sending, up *catalog.U
 			s.bar.grow(pl.size)
 			continue
 		}
-		if !c.takePart(gctx) {
+		if c.partSlots.Take(gctx, s.job.turn) != nil {
 			break
 		}
 		g.Go(func() error {
-			defer func() { <-c.partSlots }()
+			defer c.partSlots.Put()
 			p, err := c.putPart(gctx, d, s, up, i+1, pl)
 			if err == nil {
 				parts[i] = p
@@ -91,16 +93,6 @@ func (c *Cache) putPlan(ctx context.Context, d *depot, s *sending, up *catalog.U
 		return nil, err
 	}
 	return parts, ctx.Err()
-}
-
-// takePart waits for its turn to make a part, which ends with partSlots given back.
-func (c *Cache) takePart(ctx context.Context) bool {
-	select {
-	case c.partSlots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // putPart makes one part and records the store's confirmation.

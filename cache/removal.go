@@ -67,7 +67,7 @@ func (c *Cache) removeLoop(ctx context.Context) error {
 
 func (c *Cache) remover(ctx context.Context) {
 	for {
-		key, err := c.removals.Take(ctx)
+		key, err := c.removals.Take(ctx, 0)
 		if err != nil {
 			return
 		}

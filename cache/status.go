@@ -26,7 +26,7 @@ const statusProblems = 100
 func (c *Cache) Status(ctx context.Context) (Status, error) {
 	t := c.cat.Totals()
 	s := Status{Zone: c.zoneName(), CacheDir: c.cfg.CacheDir, StateDir: c.cfg.StateDir, Deploy: c.cfg.Deploy, Since: c.since,
-		Store: c.storeStatus(), Adoption: c.adoptionStatus(),
+		Limits: LimitStatus{Transfers: c.Transfers()}, Store: c.storeStatus(), Adoption: c.adoptionStatus(),
 		Cache: CacheStatus{Files: t.Files, Dirs: t.Dirs,
 			Resident: t.ByState[Clean] + t.ByState[Dirty], Partial: t.ByState[Partial] + t.ByState[PartialDirty], Remote: t.ByState[Remote],
 			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{},
@@ -99,6 +99,8 @@ type pendingSum struct {
 	sum  PendingStatus
 	at   time.Time     // when that was done
 	took time.Duration // and for how long
+	// oldest is when the oldest change was made whose bytes wait, in ns; 0: none do.
+	oldest int64
 }
 
 const (
@@ -114,22 +116,26 @@ func (c *Cache) pending() (PendingStatus, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	start := time.Now()
-	if s.took > slowSum && start.Sub(s.at) < sumShare*s.took {
-		return s.sum, nil
+	var err error
+	if s.took <= slowSum || start.Sub(s.at) >= sumShare*s.took {
+		var sum PendingStatus
+		if sum, s.oldest, err = c.sumPending(); err == nil {
+			s.sum, s.at, s.took = sum, time.Now(), time.Since(start)
+		}
 	}
-	sum, err := c.sumPending()
-	if err == nil {
-		s.sum, s.at, s.took = sum, time.Now(), time.Since(start)
+	sum := s.sum
+	if s.oldest > 0 { // it grows older meanwhile
+		sum.OldestSeconds = max(0, time.Duration(c.nanos()-s.oldest).Seconds())
 	}
 	return sum, err
 }
 
-// sumPending adds up the queue.
-func (c *Cache) sumPending() (PendingStatus, error) {
-	p := PendingStatus{Uploading: c.uploads.list()}
-	oldest := int64(0)
+// sumPending adds up the queue. oldest is when the oldest change was made whose bytes
+// the depot lacks.
+func (c *Cache) sumPending() (p PendingStatus, oldest int64, err error) {
+	p = PendingStatus{Uploading: c.uploads.list()}
 	var dirty []*catalog.Inode
-	err := c.cat.View(func(tx *catalog.Tx) error {
+	err = c.cat.View(func(tx *catalog.Tx) error {
 		if err := tx.EachQueue(func(it *catalog.QueueItem) bool {
 			rec, err := tx.Inode(it.Ino)
 			if err != nil {
@@ -159,13 +165,10 @@ func (c *Cache) sumPending() (PendingStatus, error) {
 			oldest = at
 		}
 	}
-	if oldest > 0 {
-		p.OldestSeconds = max(0, time.Duration(c.nanos()-oldest).Seconds())
-	}
 	for _, t := range p.Uploading {
 		p.Bytes -= min(t.Done, p.Bytes)
 	}
-	return p, err
+	return p, oldest, err
 }
 
 // resolve finds a path below the mount; "" is the root.

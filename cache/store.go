@@ -108,7 +108,11 @@ type PutOptions struct {
 	IfNoneMatch bool   // store only where nothing is, else ErrChanged
 	CRC64       uint64 // CRC-64/NVME of all bytes
 	HasCRC64    bool
-	Copies      bool // CreateMultipart: some parts will be copied, which some stores must know beforehand
+	// Before is asked by Put when all but the end of the body was sent, and nothing can
+	// be visible yet; perhaps more than once. Its error ends the request and comes
+	// back wrapped; nothing was stored then. May be nil.
+	Before func(ctx context.Context) error
+	Copies bool // CreateMultipart: some parts will be copied, which some stores must know beforehand
 }
 
 // Part is one part of a multipart upload.

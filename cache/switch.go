@@ -62,14 +62,13 @@ func (d *depot) restLocked() {
 
 // workOn attends to one inode while d is on. What is stopped when the store is
 // switched off is taken once more: by then it is off, or another one.
-func (c *Cache) workOn(ctx context.Context, d *depot, ino Ino) time.Time {
+func (c *Cache) workOn(ctx context.Context, d *depot, j *job) time.Time {
 	ctx, done := d.use(ctx)
 	defer done()
 	if d.admit(ctx) != nil {
 		return c.now()
 	}
-	defer d.left()
-	return c.attend(ctx, d, ino)
+	return c.attend(ctx, d, j)
 }
 
 // removeOn deletes one object while d is on; see workOn.
@@ -79,7 +78,6 @@ func (c *Cache) removeOn(ctx context.Context, d *depot, key string) time.Time {
 	if d.admit(ctx) != nil {
 		return c.now()
 	}
-	defer d.left()
 	retry, err := c.removeKey(ctx, d, key)
 	switch {
 	case err == nil:
@@ -96,7 +94,7 @@ func (c *Cache) removeOn(ctx context.Context, d *depot, key string) time.Time {
 func (c *Cache) SetStore(s Store, info StoreInfo) {
 	var d *depot
 	if s != nil {
-		d = newDepot(s, info)
+		d = newDepot(s, info, c.depotKey())
 	}
 	c.setDepot(d)
 }
@@ -139,7 +137,7 @@ func (c *Cache) Enable(ctx context.Context, s Store, info StoreInfo, ask bool) (
 			return false, fmt.Errorf("requests from before the store was switched off still end: %w", ctx.Err())
 		}
 	}
-	d := newDepot(s, info)
+	d := newDepot(s, info, c.depotKey())
 	if ask {
 		if err := c.join(ctx, d); err != nil {
 			return false, err

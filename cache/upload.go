@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	iofs "io/fs"
 	"os"
 	"strconv"
@@ -30,10 +29,12 @@ func (c *Cache) epochMark() string { return strconv.FormatUint(c.cat.Epoch(), 16
 
 // sending is one version of a file on its way to the depot.
 type sending struct {
-	n    *node
-	rec  *catalog.Inode // as it was when the upload began
-	path string
-	key  string
+	job   *job
+	aside bool // not under the file's own key: it has no place in the order
+	n     *node
+	rec   *catalog.Inode // as it was when the upload began
+	path  string
+	key   string
 	// formerKey says that key is of a name that the file has no more: moveObjects follows.
 	formerKey bool
 	file      *os.File
@@ -57,7 +58,7 @@ type sending struct {
 }
 
 // sendFile uploads a dirty file, if it may go now.
-func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl layout.Class, path string) error {
+func (c *Cache) sendFile(ctx context.Context, d *depot, j *job, rec *catalog.Inode, cl layout.Class, path string) error {
 	w, err := c.lookAtWriter(rec.Ino, c.share.Now)
 	if err != nil {
 		return err
@@ -70,9 +71,9 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 	}
 	if w.open {
 		_, urgent := c.urgent.Load(rec.Ino)
-		err = c.mayGoOpen(w, rec, cl, path, urgent)
+		err = c.mayGoOpen(j, w, rec, cl, path, urgent)
 	} else {
-		err = c.mayGo(rec, cl, path)
+		err = c.mayGo(j, rec, cl, path)
 	}
 	if err != nil {
 		return err
@@ -95,7 +96,7 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 		return err
 	}
 	if !n.whole.Load() {
-		if done, err := c.sendPartial(ctx, d, n, cl, path, w.open); done || err != nil {
+		if done, err := c.sendPartial(ctx, d, j, n, cl, path, w.open); done || err != nil {
 			return err
 		}
 		if err := c.complete(ctx, n); err != nil {
@@ -117,7 +118,7 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 	if rec.State != Dirty { // the depot's version, after all (see vanished)
 		return c.moveObjects(ctx, d, rec)
 	}
-	s := &sending{n: n, rec: rec, path: path}
+	s := &sending{job: j, n: n, rec: rec, path: path}
 	if w.open {
 		if s.seen, err = c.share.Now(); err != nil {
 			return err
@@ -133,6 +134,13 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 	if err := c.takeStamp(s, cl); err != nil {
 		return err
 	}
+	if it := c.queueItem(rec.Ino); it != nil { // its size may not have been known before
+		if to := c.place(it, s.rec, cl); to.Lane > j.lane {
+			c.work.Reschedule(rec.Ino, c.now(), to)
+			return laterError{c.now(), "goes in parts"}
+		}
+	}
+	j.setOut()
 	s.bar = c.uploads.add(path, s.stamp.Size)
 	defer c.uploads.remove(s.bar)
 	err = c.send(ctx, d, s)
@@ -215,8 +223,10 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	if err != nil {
 		return err
 	}
-	if _, urgent := c.urgent.Load(s.rec.Ino); touched && !urgent && c.settleFor(s.rec, cl) > 0 {
+	if touched {
 		c.reorder(s.rec)
+	}
+	if _, urgent := c.urgent.Load(s.rec.Ino); touched && !urgent && c.settleFor(s.rec, cl) > 0 {
 		return laterError{now.Add(c.settleFor(s.rec, cl)), "was just written"}
 	}
 	return nil
@@ -289,6 +299,7 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 	if err != nil {
 		return nil, err
 	}
+	c.arrives(s.rec)
 	rec, err := c.committed(s, info)
 	if err != nil {
 		return nil, err
@@ -321,35 +332,6 @@ func (c *Cache) metadata(rec *catalog.Inode, path string, encoded bool, gen uint
 	m := layout.Encode(a)
 	m[metaVersion] = c.versionMark(gen)
 	return m
-}
-
-// put sends the bytes, in one request or in parts.
-func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, error) {
-	if s.stamp.Size >= c.cfg.Limits.PartSize {
-		return c.putParts(ctx, d, s)
-	}
-	crc, zeros, err := scanRange(s.file, 0, s.stamp.Size)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return ObjectInfo{}, errMoving
-	}
-	if err != nil {
-		return ObjectInfo{}, fmt.Errorf("read %q: %w", s.path, err)
-	}
-	if err := c.unmoved(s); err != nil {
-		return ObjectInfo{}, err
-	}
-	s.crc, s.zeros = crc, zeros
-	s.opts.CRC64, s.opts.HasCRC64 = crc, true
-	withZeros(s.opts.Metadata, zeros, s.stamp.Size, crc)
-	up := &catalog.Upload{Ino: s.rec.Ino, Key: s.key, Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
-	if err := c.noteAttempt(up); err != nil {
-		return ObjectInfo{}, err
-	}
-	info, err := d.store.Put(ctx, s.key, s.file, s.stamp.Size, s.opts)
-	if err == nil {
-		s.bar.set(s.stamp.Size)
-	}
-	return info, err
 }
 
 // committed records that the depot has the version. The file is clean only if it

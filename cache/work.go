@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	iofs "io/fs"
-	"syscall"
 	"time"
 
 	"depotfs/cache/catalog"
@@ -119,6 +118,9 @@ func (c *Cache) kick(ino Ino) {
 	c.schedule(it, rec)
 }
 
+// classOf is the class of an inode's first name.
+func (c *Cache) classOf(rec *catalog.Inode) layout.Class { return c.rules.Of(c.pathText(rec)) }
+
 func (c *Cache) schedule(it *catalog.QueueItem, rec *catalog.Inode) {
 	if _, urgent := c.urgent.Load(rec.Ino); c.compares.has(rec.Ino) {
 		if urgent {
@@ -137,7 +139,7 @@ func (c *Cache) schedule(it *catalog.QueueItem, rec *catalog.Inode) {
 	if _, ok := c.urgent.Load(rec.Ino); ok {
 		at = c.now()
 	}
-	c.work.Reschedule(rec.Ino, at)
+	c.work.Reschedule(rec.Ino, at, c.place(it, rec, c.classOf(rec)))
 }
 
 // loadQueue puts into memory what the catalog says is waiting.
@@ -173,31 +175,9 @@ func (c *Cache) loadQueue() {
 	c.loadRemovals()
 }
 
-// workLoop is one worker: it takes an inode that is due and brings the depot up to date with it.
-func (c *Cache) workLoop(ctx context.Context) error {
-	for {
-		ino, err := c.work.Take(ctx)
-		if err != nil {
-			return err
-		}
-		d := c.depot.Load()
-		if d == nil {
-			c.work.Done(ino, time.Time{}) // loadQueue finds it again
-			continue
-		}
-		retry := c.workOn(ctx, d, ino)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		c.work.Done(ino, retry)
-		if retry.IsZero() && c.overflow.Load() && c.work.Len() < maxQueued/4 {
-			c.loadQueue()
-		}
-	}
-}
-
 // attend reconciles one inode and returns when to look again; zero: done or parked.
-func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
+func (c *Cache) attend(ctx context.Context, d *depot, j *job) time.Time {
+	ino := j.ino
 	if c.gone.Load() {
 		return c.now().Add(shareLook)
 	}
@@ -218,7 +198,13 @@ func (c *Cache) attend(ctx context.Context, d *depot, ino Ino) time.Time {
 	var path string
 	if err == nil {
 		path = c.pathText(rec)
-		err = c.reconcile(ctx, d, it, rec, path)
+		if to := c.place(it, rec, c.rules.Of(path)); to.Lane > j.lane { // longer work than was known
+			c.work.Reschedule(ino, c.now(), to)
+			return c.now()
+		} else {
+			j.turn = to.Turn
+		}
+		err = c.reconcile(ctx, d, j, it, rec, path)
 		var taken takenError
 		if errors.As(err, &taken) {
 			if rec, err = c.record(ino); err == nil {
@@ -268,6 +254,22 @@ func (c *Cache) reorder(rec *catalog.Inode) {
 	}
 }
 
+// advance notes how far a file is on its way to the depot, and lets those go on that
+// waited for that.
+func (c *Cache) advance(ino Ino, way orderWay) {
+	for _, w := range c.order.goes(ino, way) {
+		c.work.Add(w, c.now())
+	}
+}
+
+// arrives notes that the version of rec is visible. One that was finished anew meanwhile
+// has a later place, and is not.
+func (c *Cache) arrives(rec *catalog.Inode) {
+	for _, w := range c.order.there(rec.Ino, rec.FinishedAt) {
+		c.work.Add(w, c.now())
+	}
+}
+
 // unorder takes a file out of the order of its directory.
 func (c *Cache) unorder(ino Ino) {
 	for _, w := range c.order.remove(ino) {
@@ -299,7 +301,9 @@ func (c *Cache) failed(it *catalog.QueueItem, path string, cause error) time.Tim
 	case errors.Is(cause, ErrMarker): // status says that, once for all files
 		return now.Add(shareLook)
 	case errors.Is(cause, ErrUnavailable):
-		at = now.Add(100 * time.Millisecond) // the breaker says when
+		// The breaker says when the store is asked at all; this is for one that answers
+		// some requests and not these.
+		at = now.Add(jitter(100 * time.Millisecond << min(it.Attempts, 5)))
 	}
 	if at.IsZero() {
 		at = now.Add(backoff(it.Attempts+1, limit))
@@ -333,7 +337,7 @@ func clip(s string, n int) string {
 
 // reconcile makes the depot have what rec says: its bytes, under its names, with
 // its attributes.
-func (c *Cache) reconcile(ctx context.Context, d *depot, it *catalog.QueueItem, rec *catalog.Inode, path string) error {
+func (c *Cache) reconcile(ctx context.Context, d *depot, j *job, it *catalog.QueueItem, rec *catalog.Inode, path string) error {
 	if it.Subtree {
 		if err := c.queueSubtree(rec); err != nil {
 			return err
@@ -346,7 +350,7 @@ func (c *Cache) reconcile(ctx context.Context, d *depot, it *catalog.QueueItem, 
 	var err error
 	switch {
 	case isRegular(rec) && holdsOnlyCopy(rec.State):
-		err = c.sendFile(ctx, d, rec, cl, path)
+		err = c.sendFile(ctx, d, j, rec, cl, path)
 	case isRegular(rec) && rec.Base.Gen == 0:
 		return c.unqueue(rec)
 	case isRegular(rec):
@@ -373,63 +377,4 @@ func unqueueIn(tx *catalog.Tx, ino Ino) error {
 		return err
 	}
 	return tx.DeleteQueue(ino)
-}
-
-// queueSubtree has everything below a renamed directory looked at.
-func (c *Cache) queueSubtree(dir *catalog.Inode) error {
-	var subdirs []Ino
-	for cookie := uint64(0); ; {
-		var batch []catalog.Dirent
-		if err := c.cat.View(func(tx *catalog.Tx) error {
-			return tx.ReadDir(dir.Ino, cookie, func(e catalog.Dirent) bool {
-				batch = append(batch, e)
-				return len(batch) < 500
-			})
-		}); err != nil {
-			return err
-		}
-		if len(batch) == 0 {
-			break
-		}
-		cookie = batch[len(batch)-1].Cookie
-		if err := c.cat.Update(func(tx *catalog.Tx) error {
-			for _, e := range batch {
-				rec, err := tx.Inode(e.Ino)
-				if errors.Is(err, catalog.ErrNotFound) {
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				if holdsOnlyCopy(rec.State) {
-					continue // waits anyway, and goes to wherever its name is then
-				}
-				if err := c.putQueue(tx, rec, 0, isDir(rec)); err != nil {
-					return err
-				}
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-		for _, e := range batch {
-			if e.Type == syscall.S_IFDIR {
-				subdirs = append(subdirs, e.Ino)
-			} else {
-				c.kick(e.Ino)
-			}
-		}
-	}
-	for _, ino := range subdirs {
-		c.kick(ino)
-	}
-	// Done with the children: from here on it is a directory like others.
-	return c.cat.Update(func(tx *catalog.Tx) error {
-		it, err := tx.QueueItem(dir.Ino)
-		if err != nil {
-			return err
-		}
-		it.Subtree = false
-		return tx.PutQueue(it)
-	})
 }

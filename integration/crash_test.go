@@ -387,37 +387,3 @@ func sameInBucket(t testing.TB, d *depot, z *zone) {
 		}
 	}
 }
-
-// An upload in parts goes on where it was, also after kill -9.
-func TestKilledUploadResumes(t *testing.T) {
-	t.Parallel()
-	d := newDepot(t)
-	z := newZone(t, on(d), with("--settle", "0s", "--part-size", "5MiB", "--upload-parts", "2"))
-	z.remount("--upload-limit", "12MiB/s")
-	body := bytesOf(1, 60<<20+1)
-	const name = "volumes/1/huge"
-	put(t, z.path(name), body)
-	var before int64
-	eventually(t, time.Minute, func() error {
-		s := z.status()
-		before = s.Store.Sent
-		if before < 25<<20 {
-			return fmt.Errorf("%d bytes are sent, uploading %+v", before, s.Pending.Uploading)
-		}
-		return nil
-	})
-	z.kill()
-	z.mount()
-	z.flush()
-	after := z.status().Store.Sent
-	if total := before + after; total > int64(len(body))*3/2 {
-		t.Errorf("%d bytes were sent before the kill and %d after it, for a file of %d", before, after, len(body))
-	}
-	got, _ := d.Get(t, name)
-	if diff := difference(got, body); diff != "" {
-		t.Errorf("the object: %s", diff)
-	}
-	if keys := d.Uploads(t); len(keys) > 0 {
-		t.Errorf("unfinished multipart uploads stay: %q", keys)
-	}
-}

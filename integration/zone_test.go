@@ -309,6 +309,12 @@ type status struct {
 			Done int64  `json:"done_bytes"`
 		} `json:"uploading"`
 	} `json:"pending"`
+	Limits struct {
+		Upload   int64 `json:"upload_limit"`
+		Download int64 `json:"download_limit"`
+		Parts    int   `json:"upload_parts"`
+		PartSize int64 `json:"part_size"`
+	} `json:"limits"`
 	Adoption struct {
 		State     string `json:"state"`
 		DirsDone  int64  `json:"dirs_done"`

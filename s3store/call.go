@@ -29,6 +29,7 @@ const (
 // what the transport saw of it.
 type call struct {
 	kind, key string
+	before    func(ctx context.Context) error // see cache.PutOptions
 
 	mu       sync.Mutex
 	attempts int       // guarded by mu
@@ -37,6 +38,7 @@ type call struct {
 	server   string // guarded by mu
 	began    time.Time
 	bodyErr  error // guarded by mu; why the caller's body could not be read
+	stopped  error // guarded by mu; what before said
 }
 
 type callKey struct{}
@@ -95,6 +97,25 @@ func (c *call) body() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.bodyErr
+}
+
+// ask asks before, and notes what it says.
+func (c *call) ask(ctx context.Context) error {
+	err := c.before(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = err
+	if err != nil {
+		return &bodyError{err}
+	}
+	return nil
+}
+
+// stop is why the caller ended the request, nil where it did not.
+func (c *call) stop() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopped
 }
 
 func (c *call) retried() bool {

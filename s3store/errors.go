@@ -110,6 +110,9 @@ func (s *Store) fail(ctx context.Context, c *call, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s %q: %w", c.kind, c.key, ctx.Err())
 	}
+	if stopped := c.stop(); stopped != nil {
+		return fmt.Errorf("%s %q: %w", c.kind, c.key, stopped)
+	}
 	if bodyErr := c.body(); bodyErr != nil {
 		if errors.Is(bodyErr, errShortBody) {
 			return s.errorf(c, cache.ErrChecksum, "the body ended early")

@@ -76,12 +76,16 @@ func (s *Store) PutPart(ctx context.Context, key, id string, n int, body io.Read
 		}
 		in.ContentMD5 = &sum
 	}
-	out, err := s.client.UploadPart(ctx, in)
+	out, err := s.client.UploadPart(ctx, in, unasked)
 	if err != nil {
 		return cache.Part{}, s.fail(ctx, c, err)
 	}
 	return cache.Part{Number: n, Size: size, ETag: unquoted(out.ETag), CRC64: crc64, HasCRC64: true}, nil
 }
+
+// unasked sends a body without asking first whether it may (Expect: 100-continue): a
+// part has no conditions that could fail, and the question costs a round trip.
+func unasked(o *s3.Options) { o.ContinueHeaderThresholdBytes = -1 }
 
 // CompleteMultipart implements cache.Store. After ErrChecksum or ErrChanged the
 // upload may be there still, or not: abort it.

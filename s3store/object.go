@@ -125,7 +125,8 @@ type eof struct{}
 
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
-// Put implements cache.Store. An error of body itself is returned wrapped, with
+// Put implements cache.Store. o.Before is asked with the last byte of the body unsent:
+// no store has an object of which a byte is missing. An error of body itself is returned wrapped, with
 // none of the sentinels; a body that ends early is ErrChecksum.
 func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int64, o cache.PutOptions) (cache.ObjectInfo, error) {
 	ctx, c, err := s.begin(ctx, kindPut, key)
@@ -135,6 +136,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int6
 	if err := s.checkMetadata(c, o.Metadata); err != nil {
 		return cache.ObjectInfo{}, err
 	}
+	c.before = o.Before
 	can := s.can.Load()
 	if !can.ConditionalPut {
 		if err := s.guard(ctx, c, o); err != nil {

@@ -89,9 +89,20 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	}})
 	req = req.WithContext(ctx)
 	if req.Body != nil && req.Body != http.NoBody && (c.kind == kindPut || c.kind == kindPart) {
-		req.Body = &sending{ReadCloser: req.Body, ctx: ctx, t: t}
+		body := &sending{ReadCloser: req.Body, ctx: ctx, t: t}
+		if c.before != nil {
+			body.hold(c, req.ContentLength)
+		}
+		req.Body = body
+	} else if c.before != nil {
+		if err := c.ask(ctx); err != nil {
+			return nil, err
+		}
 	}
 	resp, err := t.base.RoundTrip(req)
+	if stopped := c.stop(); stopped != nil && err != nil { // whatever the connection says of it
+		return nil, &bodyError{stopped}
+	}
 	if err != nil {
 		t.errors.Add(1)
 		return nil, err
@@ -121,11 +132,44 @@ func (t *transport) usage() cache.StoreUsage {
 // sending is the body of an object on its way out.
 type sending struct {
 	io.ReadCloser
-	ctx context.Context
-	t   *transport
+	ctx  context.Context
+	t    *transport
+	call *call // asked before the last byte; nil where nobody asks
+	left int64 // of the body, where somebody asks
+	end  context.CancelFunc
+}
+
+// hold has c asked before the last byte of a body goes out.
+func (b *sending) hold(c *call, length int64) {
+	b.call, b.left = c, length
+	b.ctx, b.end = context.WithCancel(b.ctx)
+}
+
+// Close ends a wait for the last byte too: the store may answer before it has come.
+func (b *sending) Close() error {
+	if b.end != nil {
+		b.end()
+	}
+	return b.ReadCloser.Close()
 }
 
 func (b *sending) Read(p []byte) (int, error) {
+	if b.call != nil && len(p) > 0 {
+		if b.left <= 1 {
+			if err := b.call.ask(b.ctx); err != nil {
+				return 0, err
+			}
+			b.call = nil
+		} else {
+			p = p[:min(int64(len(p)), b.left-1)]
+		}
+	}
+	n, err := b.read(p)
+	b.left -= int64(n)
+	return n, err
+}
+
+func (b *sending) read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p[:b.t.upload.chunk(len(p))])
 	b.t.sent.Add(int64(n))
 	if err := b.t.upload.wait(b.ctx, n); err != nil {

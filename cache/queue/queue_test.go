@@ -15,7 +15,7 @@ import (
 
 func TestOrderAndTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := queue.New[string](time.Now)
+		q := queue.New[string](1, time.Now)
 		start := time.Now()
 		q.Add("late", start.Add(3*time.Second))
 		q.Add("soon", start.Add(time.Second))
@@ -25,7 +25,7 @@ func TestOrderAndTime(t *testing.T) {
 			key string
 			at  time.Duration
 		}{{"soon", time.Second}, {"late", 2 * time.Second}} {
-			key, err := q.Take(t.Context())
+			key, err := q.Take(t.Context(), 0)
 			if err != nil || key != want.key || time.Since(start) != want.at {
 				t.Errorf("got %q after %v (%v), want %q after %v", key, time.Since(start), err, want.key, want.at)
 			}
@@ -39,19 +39,19 @@ func TestOrderAndTime(t *testing.T) {
 
 func TestAddWhileTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := queue.New[int](time.Now)
+		q := queue.New[int](1, time.Now)
 		q.Add(1, time.Now())
-		if _, err := q.Take(t.Context()); err != nil {
+		if _, err := q.Take(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		q.Add(1, time.Now())
-		if _, err := q.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := q.Take(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a key is with two workers at once: %v", err)
 		}
 		q.Done(1, time.Now().Add(time.Hour))
-		if key, err := q.Take(t.Context()); err != nil || key != 1 {
+		if key, err := q.Take(t.Context(), 0); err != nil || key != 1 {
 			t.Errorf("what was added meanwhile is lost: %v %v", key, err)
 		}
 	})
@@ -59,13 +59,13 @@ func TestAddWhileTaken(t *testing.T) {
 
 func TestRemoveAndReschedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := queue.New[int](time.Now)
+		q := queue.New[int](1, time.Now)
 		start := time.Now()
 		q.Add(1, start)
 		q.Add(2, start)
 		q.Remove(1)
-		q.Reschedule(2, start.Add(time.Minute))
-		key, err := q.Take(t.Context())
+		q.Reschedule(2, start.Add(time.Minute), queue.Place{})
+		key, err := q.Take(t.Context(), 0)
 		if err != nil || key != 2 || time.Since(start) != time.Minute {
 			t.Errorf("got %d after %v, %v", key, time.Since(start), err)
 		}
@@ -80,7 +80,7 @@ func TestRemoveAndReschedule(t *testing.T) {
 // Many workers: no key is with two of them, and every key that was added is handed
 // out after its last Add.
 func TestWorkers(t *testing.T) {
-	q := queue.New[int](time.Now)
+	q := queue.New[int](1, time.Now)
 	ctx, cancel := context.WithCancel(t.Context())
 	var mu sync.Mutex
 	busy, version, seen := map[int]bool{}, map[int]int{}, map[int]int{}
@@ -88,7 +88,7 @@ func TestWorkers(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for {
-				key, err := q.Take(ctx)
+				key, err := q.Take(ctx, 0)
 				if err != nil {
 					return
 				}
@@ -132,12 +132,12 @@ func TestClockSetForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ahead atomic.Int64
 		start := time.Now()
-		q := queue.New[string](func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+		q := queue.New[string](1, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 		q.Add("in a minute", start.Add(time.Minute))
 		took := make(chan string)
 		go func() {
 			for range 2 {
-				key, err := q.Take(t.Context())
+				key, err := q.Take(t.Context(), 0)
 				if err != nil {
 					t.Error(err)
 				}

@@ -237,6 +237,11 @@ func (m *Mem) Put(ctx context.Context, key string, body io.ReaderAt, size int64,
 	if err != nil {
 		return cache.ObjectInfo{}, err
 	}
+	if o.Before != nil {
+		if err := o.Before(ctx); err != nil {
+			return cache.ObjectInfo{}, fmt.Errorf("put %q: %w", key, err)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := ctx.Err(); err != nil {

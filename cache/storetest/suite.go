@@ -33,6 +33,7 @@ func Test(t *testing.T, newStore func(t *testing.T) (cache.Store, string)) {
 		{"PutRace", testPutRace},
 		{"PutChecksum", testPutChecksum},
 		{"PutBody", testPutBody},
+		{"Before", testBefore},
 		{"Delete", testDelete},
 		{"GuardedDelete", testGuardedDelete},
 		{"Multipart", testMultipart},

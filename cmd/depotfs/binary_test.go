@@ -60,7 +60,7 @@ func TestBadInput(t *testing.T) {
 		{"unknown option", mount("--cach-size=1", at("mnt")), 2, "mount: unknown option --cach-size: did you mean --cache-size?"},
 		{"option of another command", []string{"status", "--timeout", "1s"}, 2, "status: unknown option --timeout"},
 		{"option without its value", []string{"mount", "/x", "--zone"}, 2, "mount: option --zone needs a value"},
-		{"unknown subcommand", []string{"config", "get"}, 2, `unknown command "config get"; see depotfs config --help`},
+		{"unknown subcommand", []string{"config", "frobnicate"}, 2, `unknown command "config frobnicate"; see depotfs config --help`},
 		{"no subcommand", []string{"config"}, 2, "config: what? It knows: show"},
 		{"too many mount points", mount("/a", "/b"), 2, "mount: name one directory"},
 		{"no mount point", mount(), 2, "mount: name one directory"},

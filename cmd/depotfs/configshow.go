@@ -37,7 +37,7 @@ type configReport struct {
 
 func (s *system) configCommand() *cli.Command {
 	return &cli.Command{
-		Name: "config", Usage: "show the settings",
+		Name: "config", Usage: "show and change the settings",
 		Subcommands: []*cli.Command{{
 			Name:      "show",
 			Usage:     "every setting, its value and where it came from; secrets are never shown",
@@ -49,7 +49,7 @@ func (s *system) configCommand() *cli.Command {
 				jsonFlag(),
 			},
 			Action: s.configShow,
-		}},
+		}, s.configSetCommand()},
 	}
 }
 

@@ -34,10 +34,10 @@ var errMountBusy = errors.New("the mount is busy")
 // control is the server side of the control API: HTTP over the unix socket.
 type control struct {
 	heart    heart
-	describe func(*cache.Status) // adds what only the wiring knows
-	settings func() []setting
+	describe func(*cache.Status)         // adds what only the wiring knows
 	unmount  func(context.Context) error // starts the end of the daemon; errMountBusy: nothing happened
 	store    *storeSwitch
+	tuning   *tuning
 	log      *slog.Logger
 }
 
@@ -98,7 +98,7 @@ func (c *control) authorised(next http.Handler) http.Handler {
 func (c *control) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", c.status)
-	mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, _ *http.Request) { answer(w, c.settings()) })
+	mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, _ *http.Request) { answer(w, c.tuning.settings()) })
 	mux.HandleFunc("POST /v1/stat", c.streamed(c.stat))
 	mux.HandleFunc("POST /v1/ls", c.streamed(c.ls))
 	mux.HandleFunc("POST /v1/flush", c.streamed(c.flush))
@@ -111,6 +111,7 @@ func (c *control) routes() http.Handler {
 	mux.HandleFunc("POST /v1/pin", c.streamed(func(ctx context.Context, req pathsRequest, out *stream) error {
 		return notDone(out)(c.heart.Pin(ctx, req.Paths, req.On))
 	}))
+	mux.HandleFunc("POST /v1/config", c.streamed(c.tuning.change))
 	mux.HandleFunc("POST /v1/enable", c.streamed(c.store.enable))
 	mux.HandleFunc("POST /v1/disable", c.streamed(c.store.disable))
 	mux.HandleFunc("POST /v1/umount", c.umount)

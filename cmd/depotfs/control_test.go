@@ -72,7 +72,7 @@ func startDaemon(t *testing.T, h heart, stateDir string) *daemon {
 	d.api = &control{
 		heart:    h,
 		describe: func(st *cache.Status) { st.Mountpoint = mountpoint },
-		settings: func() []setting { return []setting{{Key: "zone", Value: "a", Text: "a", Source: "default"}} },
+		tuning:   newTestTuning(t),
 		unmount:  func(context.Context) error { return errMountBusy },
 		store:    &storeSwitch{},
 		log:      slog.New(slog.DiscardHandler),
@@ -250,7 +250,7 @@ func TestCommandsOverTheSocket(t *testing.T) {
 		{name: "warm that fails", args: []string{"warm", d.mountpoint + "/a"}, code: 1, err: "depotfs: warm: no bytes for you\n"},
 		{name: "evict of what is open", args: []string{"evict", d.mountpoint + "/a"}, code: 1, err: "/a: it is open\ndepotfs: evict: 1 path stayed here\n"},
 		{name: "pin", args: []string{"pin", d.mountpoint + "/a"}},
-		{name: "config show", args: []string{"config", "show"}, out: "zone  a      default"},
+		{name: "config show", args: []string{"config", "show"}, out: "flag --upload-parts"},
 		{name: "umount while busy", args: []string{"umount", d.mountpoint}, code: 1, err: d.mountpoint + " is busy"},
 		{name: "umount of a path inside", args: []string{"umount", d.mountpoint + "/a"}, code: 1, err: "is not a mount point, it lies in the mount on"},
 	} {

@@ -33,6 +33,7 @@ type mount struct {
 	store   cache.Store // at the start; nil: off
 	socket  net.Listener
 	heart   *cache.Cache
+	tuning  *tuning
 	kernel  *fs.Server
 
 	closers []io.Closer // in start order
@@ -107,6 +108,7 @@ func (m *mount) open(ctx context.Context) error {
 // leaves anything in share and state directory; later ones ask the heart first
 // whether the store is to be on.
 func (m *mount) openParts(ctx context.Context) error {
+	m.tuning = newTuning(m.cfg, m.log)
 	last := readMountRecord(m.places.stateDir)
 	first := last.Format == 0
 	if first {
@@ -118,6 +120,9 @@ func (m *mount) openParts(ctx context.Context) error {
 		return err
 	}
 	if err := m.openHeart(); err != nil {
+		return err
+	}
+	if err := m.tuning.start(m.heart); err != nil {
 		return err
 	}
 	if !first {
@@ -181,7 +186,7 @@ func (m *mount) serve(ctx context.Context) error {
 		}
 		return nil
 	})
-	api := &control{heart: m.heart, describe: m.describe, settings: m.cfg.settings, unmount: m.unmount, log: m.log,
+	api := &control{heart: m.heart, describe: m.describe, tuning: m.tuning, unmount: m.unmount, log: m.log,
 		store: &storeSwitch{heart: m.heart, cfg: m.cfg, open: m.openStores}}
 	parts.Go(func() error { return api.serve(inner, m.socket) })
 
@@ -301,6 +306,7 @@ func (m *mount) describe(st *cache.Status) {
 	st.CacheDir = m.places.cacheDir
 	st.StateDir = m.places.stateDir
 	st.Passthrough = m.kernel.Passthrough()
+	m.tuning.describe(st)
 	if st.Store.State == "off" {
 		st.Store.Bucket, st.Store.Endpoint, st.Store.Prefix = m.cfg.Bucket, m.cfg.Endpoint, m.cfg.Prefix
 		if m.cfg.Bucket == "" {

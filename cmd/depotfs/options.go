@@ -56,6 +56,7 @@ type option struct {
 	note  string // what help says of a computed default
 	at    func(*Config) value
 	only  place // "" = everywhere
+	live  bool  // config set changes it while a mount runs
 }
 
 // place restricts where an option may be given.
@@ -128,17 +129,17 @@ var options = []option{
 	{name: "capacity", group: groupSpace, usage: "report `SIZE` as the file system's size while the store is on", fixed: "1PiB",
 		at: func(c *Config) value { return sizeValue{p: &c.Capacity} }},
 
-	{name: "upload-files", group: groupTransfer, usage: "upload `N` files at once", fixed: "4",
+	{name: "upload-files", group: groupTransfer, usage: "upload `N` files at once", fixed: "4", live: true,
 		at: func(c *Config) value { return countValue{&c.UploadFiles, 1} }},
-	{name: "upload-parts", group: groupTransfer, usage: "send `N` parts at once, over all files", fixed: "8",
+	{name: "upload-parts", group: groupTransfer, usage: "send `N` parts at once, over all files", fixed: "8", live: true,
 		at: func(c *Config) value { return countValue{&c.UploadParts, 1} }},
 	{name: "fetches", group: groupTransfer, usage: "fetch `N` ranges at once", fixed: "32",
 		at: func(c *Config) value { return countValue{&c.Fetches, 1} }},
-	{name: "part-size", group: groupTransfer, usage: "upload larger files in parts of `SIZE` or more", fixed: "16MiB",
+	{name: "part-size", group: groupTransfer, usage: "upload larger files in parts of `SIZE` or more", fixed: "16MiB", live: true,
 		at: func(c *Config) value { return sizeValue{p: &c.PartSize} }},
-	{name: "upload-limit", group: groupTransfer, usage: "send at most `RATE`, such as 20MiB/s; 0 = no limit", fixed: "0",
+	{name: "upload-limit", group: groupTransfer, usage: "send at most `RATE`, such as 20MiB/s; 0 = no limit", fixed: "0", live: true,
 		at: func(c *Config) value { return sizeValue{p: &c.UploadLimit, rate: true} }},
-	{name: "download-limit", group: groupTransfer, usage: "receive at most `RATE`; 0 = no limit", fixed: "0",
+	{name: "download-limit", group: groupTransfer, usage: "receive at most `RATE`; 0 = no limit", fixed: "0", live: true,
 		at: func(c *Config) value { return sizeValue{p: &c.DownloadLimit, rate: true} }},
 	{name: "compare-limit", group: groupTransfer, usage: "read at most `RATE` of the share to compare files that were in it before with the bucket; 0 = no limit", fixed: "100MiB/s",
 		at: func(c *Config) value { return sizeValue{p: &c.CompareLimit, rate: true} }},

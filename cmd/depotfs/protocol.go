@@ -9,6 +9,7 @@ type pathsRequest struct {
 	TimeoutSeconds float64  `json:"timeout_seconds,omitempty"` // flush: 0 = none
 	State          string   `json:"state,omitempty"`           // ls
 	On             bool     `json:"on,omitempty"`              // pin; disable: --yes
+	Set            []string `json:"set,omitempty"`             // config: KEY=VALUE
 }
 
 // event is one line of a streamed answer. Exactly one field is set; the last

@@ -130,6 +130,9 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 	if st.Store.State != "off" {
 		t.add("", trafficLine(st.Store.StoreUsage))
 	}
+	if line := limitLine(st.Limits); line != "" {
+		t.add("", line)
+	}
 	if st.Store.State == "on" && !st.Store.Capabilities.CopyPart {
 		t.add("", "changed files are sent whole, and zeros as bytes: it cannot copy parts of objects")
 	}
@@ -266,6 +269,18 @@ func shareGone(all []cache.Problem) string {
 		}
 	}
 	return ""
+}
+
+// limitLine says how fast bytes may move, "" where they move as fast as they can.
+func limitLine(l cache.LimitStatus) string {
+	var parts []string
+	if l.Upload > 0 {
+		parts = append(parts, "sends at most "+bytesText(l.Upload)+"/s")
+	}
+	if l.Download > 0 {
+		parts = append(parts, "receives at most "+bytesText(l.Download)+"/s")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // shownTransfers and shownProblems keep the picture on one screen; --json has all.

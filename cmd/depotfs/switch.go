@@ -175,6 +175,7 @@ func (m *mount) openStores() (store, asker cache.Store, err error) {
 	if store, err = s3store.New(m.s3Config()); err != nil {
 		return nil, nil, usagef("%v", err)
 	}
+	m.tuning.manage(store)
 	impatient := m.s3Config()
 	impatient.MaxErrorRetry = noRetry
 	if asker, err = s3store.New(impatient); err != nil {

@@ -20,7 +20,7 @@ import (
 type options struct {
 	size, coldSize, imageSize, uploadSize size
 	editSize, sparseSize, sparseData      size
-	files, uploadFiles, bootReads         int
+	files, uploadFiles, perDir, bootReads int
 	rounds, largeRounds                   int
 	fioTime, roundTrip                    time.Duration
 	rows, columns                         *regexp.Regexp
@@ -67,6 +67,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.Var(&o.sparseData, "sparse-data", "data in it")
 	f.IntVar(&o.files, "files", 5000, "small files that are made, listed and removed")
 	f.IntVar(&o.uploadFiles, "upload-files", 1000, "files of 1 MiB that are uploaded")
+	f.IntVar(&o.perDir, "upload-in-dir", 10, "how many of these share a directory: depotfs shows those of one directory in the order in which they were finished")
 	f.IntVar(&o.bootReads, "boot-reads", 100, "scattered reads of a guest that starts")
 	f.IntVar(&o.rounds, "rounds", 5, "measurements of each cell; the table has their medians")
 	f.IntVar(&o.largeRounds, "large-rounds", 1, "the same for rows with the images of -edit-size and -sparse-size, whose counts do not vary")
@@ -91,7 +92,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	if o.rows, err = regexp.Compile(*rows); err == nil {
 		o.columns, err = regexp.Compile(*columns)
 	}
-	if err == nil && (o.rounds < 1 || o.largeRounds < 1 || o.bootReads < 1 || o.editSize < 2*editPiece || o.roundTrip <= 0 || o.files < 1 || o.uploadFiles < 1 || o.fioTime < time.Second || o.size < 1<<20 || o.imageSize < 1<<20 || o.uploadSize < 1) {
+	if err == nil && (o.rounds < 1 || o.largeRounds < 1 || o.bootReads < 1 || o.editSize < 2*editPiece || o.roundTrip <= 0 || o.files < 1 || o.uploadFiles < 1 || o.perDir < 1 || o.fioTime < time.Second || o.size < 1<<20 || o.imageSize < 1<<20 || o.uploadSize < 1) {
 		err = errors.New("sizes, counts and times must be positive")
 	}
 	if err == nil && o.sparseData/sparseExtents < transfer || o.sparseSize < 2*sparseExtents*sparseAlign || o.sparseSize < 2*o.sparseData {

@@ -40,14 +40,14 @@ func (b *bench) peerWritesMany(ctx context.Context, c *column, dir string) error
 			if gctx.Err() != nil {
 				return gctx.Err()
 			}
-			return writeOne(dir, i)
+			return b.writeOne(dir, i)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	for i := range b.opts.uploadFiles {
-		if err := b.arrives(ctx, manyPath(c.uploadKey(manyUploadName), i), smallUpload); err != nil {
+		if err := b.arrives(ctx, b.manyPath(c.uploadKey(manyUploadName), i), smallUpload); err != nil {
 			return err
 		}
 	}

@@ -51,7 +51,7 @@ func (b *bench) uploadRows() []*row {
 					if c.peer != nil {
 						return nil // its upload begins with the first close
 					}
-					return writeMany(dir, b.opts.uploadFiles)
+					return b.writeMany(dir, b.opts.uploadFiles)
 				})
 			},
 			run: func(ctx context.Context, c *column) (float64, error) {
@@ -61,7 +61,7 @@ func (b *bench) uploadRows() []*row {
 				}
 				paths := make([]string, b.opts.uploadFiles)
 				for i := range paths {
-					paths[i] = manyPath(dir, i)
+					paths[i] = b.manyPath(dir, i)
 				}
 				return rate(total, func() error { return c.upload(ctx, paths) })
 			},
@@ -70,28 +70,24 @@ func (b *bench) uploadRows() []*row {
 }
 
 // writeMany writes the files of the row with many.
-func writeMany(dir string, count int) error {
+func (b *bench) writeMany(dir string, count int) error {
 	for i := range count {
-		if err := writeOne(dir, i); err != nil {
+		if err := b.writeOne(dir, i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func writeOne(dir string, i int) error {
-	if err := os.MkdirAll(filepath.Dir(manyPath(dir, i)), 0o755); err != nil {
+func (b *bench) writeOne(dir string, i int) error {
+	if err := os.MkdirAll(filepath.Dir(b.manyPath(dir, i)), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(manyPath(dir, i), randomBytes(smallUpload, uint64(i)), 0o644)
+	return os.WriteFile(b.manyPath(dir, i), randomBytes(smallUpload, uint64(i)), 0o644)
 }
 
-// uploadInDir is how many files share a directory: depotfs brings those of one
-// directory to the depot in the order in which they were finished.
-const uploadInDir = 10
-
-func manyPath(dir string, i int) string {
-	return filepath.Join(dir, fmt.Sprint(i/uploadInDir), fmt.Sprint(i))
+func (b *bench) manyPath(dir string, i int) string {
+	return filepath.Join(dir, fmt.Sprint(i/b.opts.perDir), fmt.Sprint(i))
 }
 
 // uploadPath is where a column has what it uploads: no two the same object.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -13,6 +14,7 @@ import (
 type Proxy struct {
 	Address string // 127.0.0.1:port, where clients go
 	target  string
+	sent    atomic.Int64 // by clients
 
 	mu    sync.Mutex
 	line  Line              // guarded by mu
@@ -85,6 +87,9 @@ func (p *Proxy) Connections() int {
 	return p.count
 }
 
+// Sent says how many bytes clients have sent, heads of requests included.
+func (p *Proxy) Sent() int64 { return p.sent.Load() }
+
 func (p *Proxy) now() Line {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,8 +114,8 @@ func (p *Proxy) serve(client net.Conn) {
 	p.conns[client], p.conns[server] = true, true
 	p.mu.Unlock()
 	var wg sync.WaitGroup
-	wg.Go(func() { p.pass(server, client, line.CutUp) })
-	wg.Go(func() { p.pass(client, server, line.CutDown) })
+	wg.Go(func() { p.pass(server, client, line.CutUp, &p.sent) })
+	wg.Go(func() { p.pass(client, server, line.CutDown, nil) })
 	wg.Wait()
 	p.mu.Lock()
 	delete(p.conns, client)
@@ -119,12 +124,15 @@ func (p *Proxy) serve(client net.Conn) {
 }
 
 // pass moves bytes one way; both ways end together.
-func (p *Proxy) pass(to, from net.Conn, cut int64) {
+func (p *Proxy) pass(to, from net.Conn, cut int64, count *atomic.Int64) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 32<<10)
 	for moved := int64(0); ; {
 		n, err := from.Read(buf)
+		if count != nil {
+			count.Add(int64(n))
+		}
 		line := p.now()
 		for line.Stall && p.ctx.Err() == nil {
 			select {
