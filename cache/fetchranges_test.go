@@ -16,6 +16,9 @@ func TestRangesAheadOfReaders(t *testing.T) {
 		t.Run(class.String(), func(t *testing.T) {
 			e, l := newLine(t)
 			data := e.away(remote+"f", 40<<20)
+			e.limits.Fetches = 2 // one in the background at a time, so that their order shows
+			e.restart()
+			e.eventually("it runs", func() bool { s, err := e.c.Status(t.Context()); return err == nil && s.Store.State == "on" })
 			l.count()
 			h := e.handle(remote + "f")
 			ranges := []catalog.Range{{Off: 39 << 20, End: 40 << 20}, {Off: 0, End: 64 << 10}, {Off: 8 << 20, End: 20 << 20}}

@@ -216,7 +216,7 @@ func (p *partial) wholeLocked() bool { return p.here.Contains(0, p.size) }
 func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) (int, error) {
 	p := n.p
 	p.mu.Lock()
-	size, fill := p.size, p.fills && !p.filling
+	size, fill := p.size, (p.fills || len(p.order) > 0) && !p.filling
 	here := p.here.Contains(off, min(off+int64(len(b)), size))
 	p.mu.Unlock()
 	if fill {
