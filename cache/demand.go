@@ -259,6 +259,7 @@ func (c *Cache) Warm(ctx context.Context, paths []string, progress func(Progress
 			return err
 		}
 		defer h.Release()
+		c.hydrate(h.n, 0, 0) // for the files that it names: all of this one comes anyway
 		return c.complete(ctx, h.n)
 	})
 }
@@ -290,6 +291,7 @@ func (c *Cache) evictNow(ctx context.Context, ino Ino) error {
 					n.p.stopFill()
 				}
 				n.p.mu.Unlock()
+				n.stopHydration()
 			}
 			n.mu.Unlock()
 			c.drop(n)

@@ -192,6 +192,9 @@ func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) 
 	p.mu.Lock()
 	size, fill := p.size, p.fills && !p.filling
 	p.mu.Unlock()
+	if off < size {
+		h.c.hydrate(n, off, min(off+int64(len(b)), size))
+	}
 	if fill {
 		h.c.fill(n)
 	}

@@ -21,13 +21,13 @@ func TestVHDParents(t *testing.T) {
 	}
 	// 400,000 bytes of table, then tapdisk's map: its header, and a bit for each entry.
 	const end = 1<<20 + 400_384 + 512 + 12_800
-	if !p.Asked(1<<20, end) || p.Asked(1<<20, end+page) || r.rounds != [classes]int{2, 0} {
+	if !p.asked.Contains(1<<20, end) || p.asked.Contains(1<<20, end+page) || r.rounds != [classes]int{2, 0} {
 		t.Errorf("the table is not asked for as it is: %v in %v rounds", r.here.Ranges(), r.rounds)
 	}
 
 	data = vhdOf(3, "qem2", 100_000, "not-a-parent.vhd", nil)
 	p, _ = followBytes(t, "dynamic.qcow2", data, 1<<30)
-	if len(p.Siblings()) > 0 || p.Asked(1<<20, end) || !p.Asked(1<<20, 1<<20+400_384) || !p.Asked(1<<30-512, 1<<30) {
+	if len(p.Siblings()) > 0 || p.asked.Contains(1<<20, end) || !p.asked.Contains(1<<20, 1<<20+400_384) || !p.asked.Contains(1<<30-512, 1<<30) {
 		t.Errorf("a dynamic disk with a wrong name: siblings %q", p.Siblings())
 	}
 }
@@ -38,10 +38,10 @@ func TestVHDXParentAndLog(t *testing.T) {
 		if want := []string{"parent.vhdx"}; !slices.Equal(p.Siblings(), want) {
 			t.Errorf("siblings %q, want %q", p.Siblings(), want)
 		}
-		if got := p.Asked(1<<20, 2<<20); got != log {
+		if got := p.asked.Contains(1<<20, 2<<20); got != log {
 			t.Errorf("log %v, asked for: %v", log, got)
 		}
-		if !p.Asked(3<<20, 4<<20) || r.rounds != [classes]int{2, 0} {
+		if !p.asked.Contains(3<<20, 4<<20) || r.rounds != [classes]int{2, 0} {
 			t.Errorf("%v in %v rounds", r.here.Ranges(), r.rounds)
 		}
 	}
@@ -72,7 +72,7 @@ func TestPartitions(t *testing.T) {
 	} {
 		p, r := followBytes(t, "disk", test.data, size)
 		for _, m := range test.want {
-			if !p.Asked(m.Off, m.End) {
+			if !p.asked.Contains(m.Off, m.End) {
 				t.Errorf("%s: %v is not asked for", test.name, m)
 			}
 		}
@@ -115,11 +115,11 @@ func TestAppliances(t *testing.T) {
 		p := New("vm.ova", a.size)
 		r.follow(t, p, Metadata)
 		for i, piece := range a.pieces {
-			if !p.Asked(piece.off, piece.off+512) {
+			if !p.asked.Contains(piece.off, piece.off+512) {
 				t.Errorf("%s: the header of %q at %d is not asked for", test.name, test.members[i].name, piece.off)
 			}
 		}
-		if !p.Asked(a.size-1024, a.size) || p.Format() != "ova" {
+		if !p.asked.Contains(a.size-1024, a.size) || p.Format() != "ova" {
 			t.Errorf("%s: the end is not asked for; format %q", test.name, p.Format())
 		}
 		if r.rounds[Header] != 1 || r.rounds[Metadata] > test.rounds || r.here.Len() > headSize+40*page {
@@ -182,7 +182,7 @@ func TestSharedTablesAreBounded(t *testing.T) {
 		be.PutUint32(b[8:], maxTable/8)
 	}
 	p, r := followBytes(t, "image.qcow2", qcow2, 1<<40) // follow counts what is read
-	if !p.Asked(tables, tables+maxTable) || !p.Asked(1<<20, 1<<20+400_000) || !p.Asked(2<<20, 2<<20+240_000) {
+	if !p.asked.Contains(tables, tables+maxTable) || !p.asked.Contains(1<<20, 1<<20+400_000) || !p.asked.Contains(2<<20, 2<<20+240_000) {
 		t.Errorf("not asked for: %v", r.here.Ranges())
 	}
 }

@@ -86,6 +86,16 @@ func New(name string, size int64) *Plan {
 	}
 }
 
+// minSize is below which a plan is not worth its requests: such files are fetched by
+// a few reads, and most are no images.
+const minSize = 1 << 20
+
+// Worthwhile says whether a file of that name and size is worth a plan. Descriptors of
+// VMDK are small, and tell of files that are not.
+func Worthwhile(name string, size int64) bool {
+	return size >= minSize || size > 0 && strings.EqualFold(path.Ext(name), ".vmdk")
+}
+
 // Next looks at what has come and returns the ranges to fetch next, the most urgent
 // first: those of the given class and of more urgent ones. None means that the class
 // is done. It is called again when they have come, or have failed to: no byte is
@@ -111,8 +121,8 @@ func (p *Plan) Next(src io.ReaderAt, class Class) []Range {
 // Format is what the bytes that came turned out to be, "" while that is not known.
 func (p *Plan) Format() string { return p.format }
 
-// Asked says whether all of [off, end) was asked for.
-func (p *Plan) Asked(off, end int64) bool { return p.asked.Contains(off, min(end, p.size)) }
+// Asked is all that was asked for.
+func (p *Plan) Asked() extent.Set { return p.asked.Clone() }
 
 // Siblings are the names of files in the same directory that tools open together
 // with this one: backing files, differencing parents, external data files, extents.
