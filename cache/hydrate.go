@@ -22,10 +22,11 @@ import (
 // file does too; elsewhere a reader must go past the headers first, so that who only
 // looks at a thousand snapshots does not fetch their tables.
 type hydration struct {
-	plan  *image.Plan // of the goroutine that runs; nil: nothing is to be done
-	chain *chain
-	// armed is non-nil while metadata waits for a reader that goes past these headers.
-	armed atomic.Pointer[extent.Set]
+	plan    *image.Plan // of the goroutine that runs; nil: nothing is to be done
+	chain   *chain
+	planned atomic.Pointer[extent.Set] // what was asked for; nil once it is known to be no image
+	known   atomic.Bool                // the format is
+	armed   atomic.Bool                // the headers are here, metadata waits for a reader that goes past them
 
 	mu   sync.Mutex         // guards below
 	stop context.CancelFunc // non-nil while a goroutine runs
@@ -37,6 +38,9 @@ type chain struct {
 	mu   sync.Mutex // guards seen
 	seen map[Ino]struct{}
 }
+
+// headerRead is the most that tools read at a time while they find out what a file is.
+const headerRead = 64 << 10
 
 // maxChain is twice the longest chain that CloudStack makes (snapshot.delta.max is 16).
 const maxChain = 32
@@ -53,18 +57,31 @@ func (ch *chain) enter(ino Ino) bool {
 }
 
 // hydrate is told of a read of [off, end) before it waits for its bytes. It waits for
-// nothing itself; the caller holds a handle and no lock.
-func (c *Cache) hydrate(n *node, off, end int64) {
+// nothing itself; the caller holds a handle and no lock. It reports whether the read is
+// one of those that were planned for: a table that is read from end to end does not
+// mean that what lies behind it is wanted. As long as the format is not known that goes
+// for small reads only; a copy begins with large ones.
+func (c *Cache) hydrate(n *node, off, end int64) (planned bool) {
 	h := n.hydration.Load()
 	if h == nil {
 		c.startHydration(n, &chain{seen: map[Ino]struct{}{n.ino: {}}}, catalog.Range{Off: off, End: end})
-		return
+		if h = n.hydration.Load(); h == nil {
+			return false
+		}
 	}
-	if headers := h.armed.Load(); headers != nil && !headers.Contains(off, end) && h.armed.CompareAndSwap(headers, nil) {
+	set := h.planned.Load()
+	if set == nil {
+		return false
+	}
+	if set.Contains(off, end) {
+		return h.known.Load() || end-off <= headerRead
+	}
+	if h.armed.CompareAndSwap(true, false) {
 		c.runHydration(n, h, func(ctx context.Context) error {
 			return c.fetchPlanned(ctx, n, h, image.Metadata)
 		})
 	}
+	return false
 }
 
 // startHydration begins with a file: read is what somebody is about to ask for, empty
@@ -86,11 +103,12 @@ func (c *Cache) startHydration(n *node, ch *chain, read catalog.Range) {
 		return
 	}
 	name := rec.Links[0].Name
-	if !image.Worthwhile(name, size) {
+	if read.Off < read.End && !image.Worthwhile(name, size) {
 		return
 	}
 	h.plan = image.New(name, size)
 	first := h.plan.Next(nil, image.Header)
+	h.notePlanned()
 
 	// The range with the read in it goes ahead of all others, as one request that the
 	// read will wait for. A read elsewhere goes ahead of all of them.
@@ -182,8 +200,7 @@ func (c *Cache) fetchHeaders(ctx context.Context, n *node, h *hydration, dir Ino
 	if fills {
 		return c.fetchPlanned(ctx, n, h, image.Metadata)
 	}
-	headers := h.plan.Asked()
-	h.armed.Store(&headers)
+	h.armed.Store(true)
 	return nil
 }
 
@@ -191,6 +208,12 @@ func (c *Cache) fetchHeaders(ctx context.Context, n *node, h *hydration, dir Ino
 func (c *Cache) fetchPlanned(ctx context.Context, n *node, h *hydration, class image.Class) error {
 	for !n.whole.Load() {
 		need := h.plan.Next(fetched{n.p}, class)
+		if len(need) == 0 && h.plan.Format() == "" {
+			h.planned.Store(nil)
+		} else {
+			h.known.Store(h.plan.Format() != "")
+			h.notePlanned()
+		}
 		if len(need) == 0 {
 			break
 		}
@@ -199,6 +222,12 @@ func (c *Cache) fetchPlanned(ctx context.Context, n *node, h *hydration, class i
 		}
 	}
 	return nil
+}
+
+// notePlanned lets readers see what the plan has asked for.
+func (h *hydration) notePlanned() {
+	asked := h.plan.Asked()
+	h.planned.Store(&asked)
 }
 
 // hydrateSibling begins with a file in the same directory that another one named.

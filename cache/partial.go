@@ -192,8 +192,9 @@ func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) 
 	p.mu.Lock()
 	size, fill := p.size, p.fills && !p.filling
 	p.mu.Unlock()
-	if off < size {
-		h.c.hydrate(n, off, min(off+int64(len(b)), size))
+	ahead := &h.ahead
+	if off < size && h.c.hydrate(n, off, min(off+int64(len(b)), size)) {
+		ahead = nil // looking at an image is no sequential reading
 	}
 	if fill {
 		h.c.fill(n)
@@ -205,7 +206,7 @@ func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) 
 	if len(b) == 0 {
 		return 0, nil
 	}
-	if err := h.c.ensure(ctx, n, &h.ahead, off, off+int64(len(b))); err != nil {
+	if err := h.c.ensure(ctx, n, ahead, off, off+int64(len(b))); err != nil {
 		return 0, err
 	}
 	m, err := h.file.ReadAt(b, off)

@@ -86,14 +86,19 @@ func New(name string, size int64) *Plan {
 	}
 }
 
-// minSize is below which a plan is not worth its requests: such files are fetched by
+// minSize is below which a plan is seldom worth its requests: such files are fetched by
 // a few reads, and most are no images.
 const minSize = 1 << 20
 
-// Worthwhile says whether a file of that name and size is worth a plan. Descriptors of
-// VMDK are small, and tell of files that are not.
+// Worthwhile says whether a file of that name and size, of which nobody knows more, is
+// worth a plan. Small ones are where they may lead to large ones: descriptors, and
+// images with hardly anything in them but the name of a parent.
 func Worthwhile(name string, size int64) bool {
-	return size >= minSize || size > 0 && strings.EqualFold(path.Ext(name), ".vmdk")
+	switch strings.ToLower(path.Ext(name)) {
+	case ".vmdk", ".qcow2", ".vhd", ".vhdx":
+		return size > 0
+	}
+	return size >= minSize
 }
 
 // Next looks at what has come and returns the ranges to fetch next, the most urgent

@@ -150,6 +150,14 @@ func TestSmallFilesAreAskedForWhole(t *testing.T) {
 	}
 }
 
+func TestWorthwhile(t *testing.T) {
+	for name, from := range map[string]int64{"disk": minSize, "x.properties": minSize, "small.VMDK": 1, "delta.qcow2": 1, "delta.vhd": 1, "cd.iso": minSize} {
+		if Worthwhile(name, from-1) || !Worthwhile(name, from) {
+			t.Errorf("%s is not worth a plan from %d bytes on", name, from)
+		}
+	}
+}
+
 // A plan whose bytes do not come ends, and asks for nothing twice.
 func TestBytesThatDoNotCome(t *testing.T) {
 	p := New("disk.vhd", 1<<30)
