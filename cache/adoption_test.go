@@ -46,7 +46,7 @@ func (e *env) adopted() cache.AdoptionStatus {
 
 func (e *env) waitFor(what string, done func() bool) {
 	e.t.Helper()
-	for end := time.Now().Add(2 * time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			e.t.Fatalf("waited for %s: %+v", what, e.adoption())
 		}

@@ -141,15 +141,3 @@ func (c *Cache) adoptName(d lockedDir, name string) error {
 	_, err = c.adopt(d, name, st)
 	return err
 }
-
-// grain is how coarse the share's clock may be, in ns: see stampGrain. Local file
-// systems keep the time of the kernel's tick at least.
-func (c *Cache) grain() int64 {
-	if c.share.IsNetwork() {
-		return stampGrain
-	}
-	return localGrain
-}
-
-// localGrain is two ticks of the slowest kernel (100 Hz).
-const localGrain = 20e6

@@ -52,6 +52,7 @@ type Limits struct {
 	UploadParts  int           // parts in flight over all files (default 8)
 	Fetches      int           // ranged GETs in flight (default 32)
 	PartSize     int64         // smallest part (default 16 MiB); grows so that 10,000 parts suffice
+	SmallestPart int64         // what the store takes as a part that is not the last (default 5 MiB, as S3)
 	CompareRate  int64         // bytes per second read to compare files of the share with the depot (default 100 MiB, negative: no limit)
 	ColdTimeout  time.Duration // a read retries the store for at most this long (default 20 s)
 	MaxDirtyAge  time.Duration // a file with a writer open for longer shows as busy (default 1 h)
@@ -242,6 +243,8 @@ type CacheStatus struct {
 	Fetching           []Transfer `json:"fetching"`
 	OldestCheckSeconds float64    `json:"oldest_check_seconds"` // since when everything in the share was looked at
 	Unshowable         int64      `json:"unshowable_objects"`   // objects whose keys are no valid names
+	ReadHits           int64      `json:"read_hits"`            // reads of files that were not whole: answered from what was here
+	ReadMisses         int64      `json:"read_misses"`          // waited for the store
 }
 
 // Problem is something that a person may have to look at.

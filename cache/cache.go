@@ -72,6 +72,7 @@ type Cache struct {
 	newDepot  chan struct{}         // signals Run that depot changed
 	listed    atomic.Bool           // every name of the depot is in the catalog
 	badNames  atomic.Int64          // objects whose keys cannot be shown
+	reads     readCount             // of files that are not whole
 
 	slots     fetchSlots
 	partSlots chan struct{}
@@ -231,12 +232,15 @@ func (c *Cache) release() error {
 // Epoch is the generation of every inode number of this catalog.
 func (c *Cache) Epoch() uint64 { return c.cat.Epoch() }
 
-// keepLoop writes last-use times and sweeps old multipart uploads.
+// keepLoop writes last-use times, sweeps old multipart uploads and keeps the catalog small
+// in memory.
 func (c *Cache) keepLoop(ctx context.Context) error {
 	used := time.NewTicker(usedInterval)
 	defer used.Stop()
 	sweep := time.NewTicker(sweepInterval)
 	defer sweep.Stop()
+	trim := time.NewTicker(trimInterval)
+	defer trim.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -249,6 +253,10 @@ func (c *Cache) keepLoop(ctx context.Context) error {
 				c.log.Warn("record the numbers of adoption", "err", err)
 			}
 			c.tendProof()
+		case <-trim.C:
+			if err := c.cat.Trim(); err != nil {
+				c.log.Warn("give memory back", "err", err)
+			}
 		case <-sweep.C:
 			if d := c.depot.Load(); d != nil {
 				c.sweepUploads(ctx, d)
@@ -259,6 +267,7 @@ func (c *Cache) keepLoop(ctx context.Context) error {
 
 const (
 	usedInterval  = 30 * time.Second // losing half a minute of last-use times only blurs the order of eviction
+	trimInterval  = 5 * time.Second  // what a listing of a large tree maps meanwhile is some 30 MiB
 	sweepInterval = 6 * time.Hour    // leaked parts cost money by the day
 )
 

@@ -65,7 +65,10 @@ func (l *Limits) fill() {
 	if l.PartSize <= 0 {
 		l.PartSize = 16 << 20
 	}
-	l.PartSize = max(l.PartSize, minPartSize)
+	if l.SmallestPart <= 0 {
+		l.SmallestPart = minPartSize
+	}
+	l.PartSize = max(l.PartSize, l.SmallestPart)
 	if l.CompareRate == 0 {
 		l.CompareRate = compareRate
 	}

@@ -23,6 +23,22 @@ func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (rec *
 	if rec, err := c.sameAsBase(s); rec != nil || err != nil {
 		return rec, rec != nil, err
 	}
+	unseen := s.rec.Flags&catalog.FlagUnseen != 0
+	if unseen {
+		if o, _, ok, err := c.unseen(s.rec); err != nil {
+			return nil, false, err
+		} else if !ok || o.Key != s.key { // nothing to compare with
+			if s.rec, err = c.keepUnseen(ctx, d, s.rec); err != nil {
+				return nil, false, err
+			}
+			unseen = false
+		}
+	}
+	if !unseen {
+		if rival, err := c.rival(s.rec, s.key); !rival || err != nil {
+			return nil, false, err
+		}
+	}
 	info, err := d.store.Head(ctx, s.key)
 	d.report(err)
 	if errors.Is(err, ErrNotFound) {
@@ -31,7 +47,6 @@ func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (rec *
 	if err != nil {
 		return nil, false, err
 	}
-	unseen := s.rec.Flags&catalog.FlagUnseen != 0
 	if !ownsKey(s.rec, s.key) && c.leftover(info) && !unseen {
 		return nil, false, nil // of a file that this one has replaced here, under our eyes
 	}
@@ -62,13 +77,39 @@ func (c *Cache) compareAdopted(ctx context.Context, d *depot, s *sending) (rec *
 		}
 	}
 	if unseen {
-		return nil, false, c.keepUnseen(ctx, d, s, info)
+		s.rec, err = c.keepUnseen(ctx, d, s.rec)
+		return nil, false, err
 	}
 	if ownsKey(s.rec, s.key) {
 		return nil, false, nil
 	}
 	c.log.Warn("a file in the share differs from the depot's; the depot keeps the name", "path", s.path)
 	return nil, true, c.loseTo(ctx, d, s, info)
+}
+
+// rival says whether what the depot has under a key may be a version of the file: it
+// is not while it is another file's, which moves first, or about to be removed.
+func (c *Cache) rival(rec *catalog.Inode, key string) (bool, error) {
+	rival := true
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		owner, err := tx.KeyOwner(key)
+		if err == nil {
+			if rival = owner == rec.Ino; !rival {
+				return takenError{owner, key}
+			}
+			return nil
+		}
+		if !errors.Is(err, catalog.ErrNotFound) {
+			return err
+		}
+		rm, err := tx.Removal(key)
+		if errors.Is(err, catalog.ErrNotFound) {
+			return nil
+		}
+		rival = rm.ETag == "" // an object of ours that is to go is known by its mark
+		return err
+	})
+	return rival, err
 }
 
 // sameAsAdopted says whether the file has the bytes of an object of its size, and
@@ -138,22 +179,6 @@ func (c *Cache) sameAsBase(s *sending) (*catalog.Inode, error) {
 	c.log.Info("the bytes are those of the depot's version", "path", s.path, "size", base.Size)
 	c.noteClean(rec, s.path)
 	return rec, nil
-}
-
-// keepUnseen keeps the depot's version, which the maker of a new file could not see,
-// before that file replaces it.
-func (c *Cache) keepUnseen(ctx context.Context, d *depot, s *sending, info ObjectInfo) error {
-	if err := c.keepTheirs(ctx, d, s.key, s.path, info); err != nil {
-		return err
-	}
-	rec, err := c.change(s.rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
-		r.Flags &^= catalog.FlagUnseen
-		return nil
-	})
-	if err == nil {
-		s.rec.Flags = rec.Flags
-	}
-	return err
 }
 
 // sameAsDepot records that the local bytes are the depot's version.
@@ -305,6 +330,14 @@ func (c *Cache) demote(s *sending, info ObjectInfo) error {
 			r.Base = catalog.Version{Gen: gen, Size: info.Size, CRC64: info.CRC64, HasCRC: info.HasCRC64}
 			toRemote(r)
 			r.Mtime = info.Modified.UnixNano()
+			for _, o := range r.Objects {
+				if o.Key == s.key {
+					continue
+				}
+				if err := c.removeObject(tx, r.Ino, o, c.keyPath(o.Key)); err != nil { // of a name before the last
+					return err
+				}
+			}
 			r.Objects = nil
 			if err := c.claim(tx, r, catalog.Object{Key: s.key, ETag: info.ETag, VersionID: info.VersionID, Gen: gen}); err != nil {
 				return err

@@ -35,23 +35,41 @@ func (m *crcMatrix) square() (out crcMatrix) {
 // and the length of the second: so the checksum of a whole object follows from
 // those of its parts without reading them again.
 func combineCRC(first, second uint64, secondLen int64) uint64 {
-	if secondLen == 0 {
-		return first
-	}
+	return shiftCRC(first, secondLen) ^ second
+}
+
+// shiftCRC is what a piece with that checksum adds to the checksum of a whole in
+// which n bytes follow it: the checksum of a whole is the sum of what its pieces add.
+func shiftCRC(crc uint64, n int64) uint64 {
 	var m crcMatrix // appends one zero bit
 	m[0] = crcPoly
 	for i := 1; i < 64; i++ {
 		m[i] = 1 << (i - 1)
 	}
-	for bits := uint64(secondLen) * 8; bits != 0; bits >>= 1 {
+	return m.power(crc, n)
+}
+
+// unshiftCRC takes shiftCRC back.
+func unshiftCRC(crc uint64, n int64) uint64 {
+	var m crcMatrix // takes one zero bit off the end; the polynomial has bit 63
+	m[63] = crcPoly<<1&(1<<64-1) | 1
+	for i := range 63 {
+		m[i] = 1 << (i + 1)
+	}
+	return m.power(crc, n)
+}
+
+// power applies m for each bit of n bytes.
+func (m crcMatrix) power(v uint64, n int64) uint64 {
+	for bits := uint64(n) * 8; bits != 0; bits >>= 1 {
 		if bits&1 != 0 {
-			first = m.times(first)
+			v = m.times(v)
 		}
 		if bits > 1 {
 			m = m.square()
 		}
 	}
-	return first ^ second
+	return v
 }
 
 // sumCRC reads a section and returns its CRC-64/NVME.

@@ -33,3 +33,16 @@ func FuzzCombineCRC(f *testing.F) {
 		}
 	})
 }
+
+func TestUnshiftCRC(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 200 {
+		crc, n := r.Uint64(), r.Int64N(1<<uint(1+r.IntN(45)))
+		if got := unshiftCRC(shiftCRC(crc, n), n); got != crc {
+			t.Fatalf("%x shifted by %d and back is %x", crc, n, got)
+		}
+		if got := shiftCRC(unshiftCRC(crc, n), n); got != crc {
+			t.Fatalf("%x shifted back by %d and again is %x", crc, n, got)
+		}
+	}
+}

@@ -117,7 +117,7 @@ func (c *Cache) make(who Owner, parent Ino, name string, mode uint32, mk func(pa
 		return nil, err
 	}
 	rec := &catalog.Inode{Ino: ino, Mode: mode, Gen: gen, Links: []catalog.Link{{Parent: parent, Name: name}}}
-	err = c.withDir(parent, func(d lockedDir) error {
+	err = c.inDir(parent, func(d lockedDir) error {
 		if len(d.rec.Links) == 0 && parent != catalog.Root {
 			return iofs.ErrNotExist // the directory was removed
 		}

@@ -17,7 +17,9 @@
 //   - A version is identified by size and CRC-64/NVME; the entity tag only guards
 //     requests. A generation (Gen) numbers the versions of an inode in this zone.
 //   - A stamp (share inode number, size, mtime, ctime) says that a file in the share
-//     has not changed, if it is older than the coarsest clock (2 s).
+//     has not changed, if it is older than the grain of the share's clock (grain.go):
+//     2 s on a network or where whole seconds are kept. A younger one is waited for
+//     before the file is read to be uploaded.
 //   - The queue says which inodes need attention; what is to be done follows from
 //     comparing the record with what the depot has. A removal is an object that
 //     no inode owns any more.
@@ -166,7 +168,9 @@
 //	                                                    names are made again. delete: ENOENT at once, gone everywhere after two
 //	                                                    looks 10 minutes apart; template/ is always restored
 //	                              never uploaded        EIO, then its name goes after 10 minutes
-//	                              a directory           remote; delete: goes once it is empty
+//	                              a directory           remote; delete: goes once it is empty. One that was never in the
+//	                                                    depot goes with the last name in it
+//	a missing directory           makes a name in it    made again as long as it is remote, else ENOENT
 //	the file under another name   Clean, Dirty          the old name goes, the new one has its objects (moves): nothing is sent
 //
 // A directory's mtime is remembered (dirSeen) by agreeLocked alone: after a change of

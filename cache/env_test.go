@@ -18,6 +18,10 @@ import (
 	"depotfs/cache/storetest"
 )
 
+// patience is how long a test waits for what has to happen: a busy machine is slow,
+// and only what never comes may fail.
+const patience = 3 * time.Minute
+
 // env is one zone: a share, a state directory and a store in memory.
 type env struct {
 	t      testing.TB
@@ -33,6 +37,7 @@ type env struct {
 	deploy cache.Deploy
 	ahead  atomic.Int64 // ns by which the zone's clock is ahead
 	fault  func(op, tag, rel string) error
+	notify cache.Notifier
 }
 
 func newEnv(t testing.TB) *env {
@@ -50,7 +55,7 @@ func (e *env) open() {
 	if testing.Verbose() {
 		level = slog.LevelDebug
 	}
-	c, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", Deploy: e.deploy, Limits: e.limits, Settle: &e.settle, ShareFault: e.fault,
+	c, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", Deploy: e.deploy, Limits: e.limits, Settle: &e.settle, ShareFault: e.fault, Notify: e.notify,
 		Now: func() time.Time { return time.Now().Add(time.Duration(e.ahead.Load())) },
 		Log: slog.New(slog.NewTextHandler(testWriter{e.t}, &slog.HandlerOptions{Level: level}))})
 	if err != nil {
@@ -209,7 +214,7 @@ func (e *env) mustRead(path string, want []byte) {
 
 func (e *env) flush(paths ...string) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	left, err := e.c.Flush(ctx, paths, nil)
 	if err != nil {

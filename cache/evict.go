@@ -171,7 +171,7 @@ func (c *Cache) finishEvict(ctx context.Context, n *node, intent *catalog.Intent
 				return err
 			}
 			if !same {
-				if err := c.touchedOutside(rec, now, back); err != nil {
+				if err := c.changedOutside(rec, now, back); err != nil {
 					return err
 				}
 			}

@@ -336,6 +336,9 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 		return err
 	}
 	if info.Size != rec.Base.Size || !info.HasCRC64 || !rec.Base.HasCRC || info.CRC64 != rec.Base.CRC64 {
+		if own, err := c.ownVersion(ctx, n, obj, info); own || err != nil {
+			return err
+		}
 		return fmt.Errorf("object %q is another version now (etag %s, %d bytes; expected %s, %d bytes): %w",
 			obj.Key, info.ETag, info.Size, obj.ETag, rec.Base.Size, ErrGone)
 	}

@@ -403,18 +403,10 @@ func (c *Cache) endWrite(n *node) error {
 	return nil
 }
 
-// stampGrain is how coarse a share's clock may be: NFS servers and old file
-// systems keep whole seconds, FAT two. A stamp younger than that proves nothing.
-const stampGrain = 2e9
-
 // sameContent compares stamps but for ctime, which a rename moves.
 func sameContent(a, b catalog.Stamp) bool {
 	return a.Ino == b.Ino && a.Size == b.Size && a.Mtime == b.Mtime
 }
-
-// settled says whether an unchanged stamp at a later time proves that nothing was
-// written since at.
-func settled(s catalog.Stamp, at int64) bool { return at-lastChange(s, at) > stampGrain }
 
 func ignoringEINTR(fn func() error) error {
 	for {

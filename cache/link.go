@@ -16,40 +16,54 @@ func (c *Cache) Link(ctx context.Context, ino Ino, parent Ino, name string) (Att
 	if err := checkName(parent, name); err != nil {
 		return Attr{}, err
 	}
+	for try := 0; ; try++ {
+		rec, err := c.linkOver(ctx, ino, parent, name)
+		switch {
+		case errors.Is(err, errMoved):
+			continue
+		case errors.Is(err, errOutside) && try < maxLooks:
+			if lerr := errors.Join(c.lookAtInodes(ino), c.lookAtDirs(parent)); lerr != nil {
+				return Attr{}, lerr
+			}
+			if c.followsRemoval(parent) {
+				return Attr{}, err
+			}
+			continue
+		case err != nil:
+			return Attr{}, err
+		}
+		c.kickRec(rec)
+		return c.attrOf(rec), nil
+	}
+}
+
+// linkOver is one try of Link: errMoved where names changed meanwhile, errOutside where
+// others removed them from the share.
+func (c *Cache) linkOver(ctx context.Context, ino Ino, parent Ino, name string) (*catalog.Inode, error) {
 	rec, err := c.record(ino)
 	if err != nil {
-		return Attr{}, err
+		return nil, err
 	}
 	if isDir(rec) {
-		return Attr{}, syscall.EPERM
+		return nil, syscall.EPERM
 	}
 	if isRegular(rec) && !resident(rec.State) {
 		h, err := c.Open(ctx, ino, syscall.O_RDONLY)
 		if err != nil {
-			return Attr{}, err
+			return nil, err
 		}
 		defer h.Release()
 		if err := c.complete(ctx, h.n); err != nil {
-			return Attr{}, err
+			return nil, err
 		}
 	}
 	if _, err := c.findAny(ctx, parent, name); !errors.Is(err, iofs.ErrNotExist) {
 		if err == nil {
 			err = syscall.EEXIST
 		}
-		return Attr{}, err
+		return nil, err
 	}
-	for {
-		rec, err = c.linkOnce(ino, parent, name)
-		if errors.Is(err, errMoved) {
-			continue
-		}
-		if err != nil {
-			return Attr{}, err
-		}
-		c.kickRec(rec)
-		return c.attrOf(rec), nil
-	}
+	return c.linkOnce(ino, parent, name)
 }
 
 func (c *Cache) linkOnce(ino, parent Ino, name string) (*catalog.Inode, error) {
@@ -85,6 +99,9 @@ func (c *Cache) linkOnce(ino, parent Ino, name string) (*catalog.Inode, error) {
 		}
 		return nil, err
 	}
+	if len(d.rec.Links) == 0 && parent != catalog.Root {
+		return nil, iofs.ErrNotExist // the directory was removed
+	}
 	if err := c.makeHere(d); err != nil {
 		return nil, err
 	}
@@ -104,7 +121,7 @@ func (c *Cache) linkOnce(ino, parent Ino, name string) (*catalog.Inode, error) {
 		err = c.share.Link(src, path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("link %q to %q: %w", src, path, err)
+		return nil, fmt.Errorf("link %q to %q: %w", src, path, lost(err))
 	}
 	return c.linkInCatalog(d, rec, name, path)
 }

@@ -66,6 +66,16 @@ func (d *dirLocks) lock(inos ...Ino) (unlock func()) {
 	}
 }
 
+// tryLock is lock of one directory for who holds another one's: it does not wait.
+func (d *dirLocks) tryLock(ino Ino) (unlock func(), ok bool) {
+	l := d.get(ino)
+	if !l.TryLock() {
+		d.put(ino, l)
+		return nil, false
+	}
+	return func() { l.Unlock(); d.put(ino, l) }, true
+}
+
 // rlock takes one directory's lock shared.
 func (d *dirLocks) rlock(ino Ino) (unlock func()) {
 	l := d.get(ino)

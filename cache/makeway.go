@@ -83,6 +83,12 @@ func (c *Cache) mustLeave(o *catalog.Inode, key string) error {
 // putAside frees the keys of an inode. The old object of a dirty file that is whole
 // here, of a directory or of a symlink is only in the way.
 func (c *Cache) putAside(ctx context.Context, d *depot, rec *catalog.Inode) error {
+	if rec.Flags&catalog.FlagUnseen != 0 {
+		var err error
+		if rec, err = c.keepUnseen(ctx, d, rec); err != nil {
+			return err
+		}
+	}
 	src, ok := currentObject(rec)
 	if !ok || rec.State == Dirty || !isRegular(rec) {
 		return c.dropStale(rec.Ino, []string{})

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
-	"syscall"
 	"time"
 
 	"depotfs/cache/catalog"
@@ -77,7 +76,7 @@ func (c *Cache) missed(d lockedDir, rec *catalog.Inode, name, path string) error
 		return nil // renamed, it seems: followMoves sees to it
 	}
 	lost := isLost(rec) && !isSymlink(rec)
-	if lost || c.followsDelete(path) {
+	if lost || c.followsDelete(path) && rec.Flags&catalog.FlagUnseen == 0 { // who removed theirs did not see the depot's
 		return c.followMissing(d, rec, name, path, lost)
 	}
 	switch {
@@ -195,26 +194,26 @@ func (c *Cache) missedDir(d lockedDir, rec *catalog.Inode, name, path string) er
 		c.log.Warn("a directory vanished from the share", "path", path)
 	}
 	c.dirSeen.Delete(rec.Ino) // what is in it is looked at next
-	if !c.followsDelete(path) {
-		c.scans.found(rec.Ino)
-		return nil
+	never, err := c.neverSent(rec)
+	if err != nil {
+		return err
 	}
-	now := c.now()
-	c.scans.heat(d.rec.Ino, now)
-	c.scans.heat(rec.Ino, now)
-	if now.Sub(c.scans.miss(rec.Ino, now)) < missingTime {
-		return nil
-	}
-	if err := c.emptyDir(rec, path); err != nil {
-		if errors.Is(err, syscall.ENOTEMPTY) {
-			return nil // what only the depot has, nobody saw when the directory was removed
+	if !never {
+		if !c.followsDelete(path) {
+			c.scans.found(rec.Ino)
+			return nil
 		}
-		return err
+		now := c.now()
+		c.scans.heat(d.rec.Ino, now)
+		c.scans.heat(rec.Ino, now)
+		if now.Sub(c.scans.miss(rec.Ino, now)) < missingTime {
+			return nil
+		}
 	}
-	if err := c.forgetDir(d, rec, name, path, nil); err != nil {
-		return err
+	done, err := c.forgetIfEmpty(d, rec, name, path)
+	if done {
+		c.scans.found(rec.Ino)
+		c.entryChanged(d.rec.Ino, name)
 	}
-	c.scans.found(rec.Ino)
-	c.entryChanged(d.rec.Ino, name)
-	return nil
+	return err
 }

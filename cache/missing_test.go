@@ -117,7 +117,7 @@ func TestRemovedBeforeItWasUploaded(t *testing.T) {
 	if _, err := e.read("volumes/lost"); !errors.Is(err, syscall.EIO) {
 		t.Errorf("read: %v, want EIO", err)
 	}
-	left := e.flushFor(20 * time.Second)
+	left := e.flushFor(patience)
 	if len(left) != 1 || left[0].Path != "volumes/lost" || !strings.Contains(left[0].Reason, "removed") {
 		t.Errorf("flush left %+v", left)
 	}
@@ -142,6 +142,7 @@ func TestRemovedAfterAnUnansweredUpload(t *testing.T) {
 				e.write("f", old)
 				e.flush()
 				e.settle = time.Hour
+				puts := e.store.Calls(storetest.Put)
 				e.write("f", data)
 				want := old
 				if arrived {
@@ -149,9 +150,12 @@ func TestRemovedAfterAnUnansweredUpload(t *testing.T) {
 					want = data
 				}
 				e.store.Inject(storetest.Fail(storetest.Put, cache.ErrUnavailable).On("p/f").Always())
-				if left := e.flushFor(500 * time.Millisecond); len(left) != 1 {
-					t.Fatalf("flush left %+v", left)
-				}
+				e.comes("an upload is tried again", func() bool {
+					if left := e.flushFor(500 * time.Millisecond); len(left) != 1 {
+						t.Fatalf("flush left %+v", left)
+					}
+					return e.store.Calls(storetest.Put) > puts+1
+				})
 				if open {
 					defer e.mustOpen("f", syscall.O_RDONLY).Release()
 				}

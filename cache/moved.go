@@ -24,8 +24,10 @@ type moves struct {
 type departure struct {
 	ino   Ino // that had the name
 	to    Ino // that has the file now; 0: not known yet
+	at    catalog.Link
 	stamp catalog.Stamp
-	held  bool // its backing file is open: nothing else can have its number
+	base  uint64 // generation of what the depot had of it
+	held  bool   // its backing file is open: nothing else can have its number
 }
 
 // is says whether a file is the one that left.
@@ -60,12 +62,13 @@ func (m *moves) arrive(rec *catalog.Inode) {
 }
 
 // leave notes a file that is missing under its name, and says whether it has been
-// found under another one already.
+// found under another one already. With a file whose base is a version that its maker
+// could not see nothing goes along: that version is there again where it was.
 func (m *moves) leave(rec *catalog.Inode, held bool) bool {
-	if !isRegular(rec) || rec.Stamp.Ino == 0 || len(rec.Links) != 1 {
+	if !isRegular(rec) || rec.Stamp.Ino == 0 || len(rec.Links) != 1 || rec.Flags&catalog.FlagUnseen != 0 {
 		return false
 	}
-	d := departure{ino: rec.Ino, stamp: rec.Stamp, held: held}
+	d := departure{ino: rec.Ino, at: rec.Links[0], stamp: rec.Stamp, base: rec.Base.Gen, held: held}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if to, ok := m.arrived[rec.Stamp.Ino]; ok && to != rec.Ino { // itself: the last of its names here
@@ -110,10 +113,7 @@ func (m *moves) take() []departure {
 func (c *Cache) followMoves() error {
 	var errs []error
 	for _, d := range c.moves.take() {
-		rec, err := c.record(d.ino)
-		if err == nil && len(rec.Links) == 1 {
-			err = c.followMove(d, rec.Links[0])
-		}
+		err := c.followMove(d)
 		if err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) && !errors.Is(err, errMoved) {
 			errs = append(errs, err)
 		}
@@ -121,7 +121,8 @@ func (c *Cache) followMoves() error {
 	return errors.Join(errs...)
 }
 
-func (c *Cache) followMove(m departure, l catalog.Link) error {
+func (c *Cache) followMove(m departure) error {
+	l := m.at // who was given another name here keeps it
 	return c.withDir(l.Parent, func(d lockedDir) error {
 		rec, err := c.find(l.Parent, l.Name)
 		if err != nil {
@@ -138,6 +139,9 @@ func (c *Cache) followMove(m departure, l catalog.Link) error {
 				return nil
 			}
 		case Remote: // restored when it was missed, and not read since
+			if rec.Base.Gen != m.base {
+				return nil // read, written and evicted
+			}
 		default:
 			return nil
 		}
@@ -191,9 +195,12 @@ func (c *Cache) endMoved(d lockedDir, rec *catalog.Inode, m departure, l catalog
 		switch {
 		case !m.is(to.Stamp):
 			return nil // another file by now
+		case old.Flags&catalog.FlagUnseen != 0:
+			return nil // whose base is another version than theirs
 		case to.State == Clean: // sent already: the old objects are not needed
-		case to.State != Dirty || len(to.Objects) > 0 || to.Base.Gen != 0:
+		case to.State != Dirty:
 			return nil
+		case len(to.Objects) > 0, to.Base.Gen != 0, to.Flags&catalog.FlagUnseen != 0: // it has the base of what it replaced
 		case !errors.Is(uerr, catalog.ErrNotFound): // on its way
 			c.moves.again(m)
 			return uerr

@@ -168,3 +168,26 @@ func TestOthersMakeARemoteDirectory(t *testing.T) {
 	e.wantObject("p/snapshots/2/theirs", pattern(2, 100))
 	e.mustRead("snapshots/1/s", pattern(1, 100_000))
 }
+
+// Others rename a file whose old name was restored meanwhile, and written to through
+// the mount: what was written stays.
+func TestRenamedByOthersAndWrittenAnew(t *testing.T) {
+	e := newEnv(t)
+	e.mkdirAll("from")
+	e.mkdirAll("to")
+	one, two := pattern(1, 5000), pattern(2, 70_000)
+	e.write("from/f", one)
+	e.flush()
+	if err := os.Rename(filepath.Join(e.share, "from/f"), filepath.Join(e.share, "to/g")); err != nil {
+		t.Fatal(err)
+	}
+	e.list("from")
+	e.write("from/f", two)
+	e.flush()
+	e.evict("from/f")
+	e.scan()
+	e.flush()
+	e.mustRead("from/f", two)
+	e.mustRead("to/g", one)
+	e.wantObject("p/from/f", two)
+}

@@ -141,7 +141,7 @@ func (c *Cache) load(n *node, rec *catalog.Inode, path string) error {
 			return errOutside // something else has the name
 		case !errors.Is(notThere(err), iofs.ErrNotExist):
 			return err
-		case !aside && c.followsDelete(path):
+		case !aside && c.followsDelete(path) && rec.Flags&catalog.FlagUnseen == 0:
 			return c.isMissing(rec, path)
 		}
 		c.moves.leave(rec, false)
@@ -174,7 +174,7 @@ func (c *Cache) loadWhole(n *node, rec *catalog.Inode, path string) error {
 		return errOutside
 	}
 	if rec.State == Clean && st.Stamp() != rec.Stamp {
-		if err := c.touchedOutside(rec, path, st); err != nil {
+		if err := c.changedOutside(rec, path, st); err != nil {
 			f.Close()
 			return err
 		}
@@ -189,39 +189,6 @@ func (n *node) open() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.handles > 0
-}
-
-// touchedOutside takes in a file whose stamp moved without us: it is dirty until
-// its bytes were compared with the depot's.
-func (c *Cache) touchedOutside(rec *catalog.Inode, path string, st share.Stat) error {
-	gen, err := c.cat.NextGen()
-	if err != nil {
-		return err
-	}
-	_, err = c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
-		if err := step(r, evWrite); err != nil {
-			return err
-		}
-		now := c.nanos()
-		if r.DirtySince == 0 {
-			r.DirtySince = now
-		}
-		if r.Mode != st.Mode || r.UID != st.UID || r.GID != st.GID || r.Mtime != st.Mtime {
-			r.Flags |= catalog.FlagAttrDirty // the depot is to know, whatever became of the bytes
-		}
-		setAttrs(r, st) // which looks at the old stamp
-		r.Gen, r.Stamp = gen, st.Stamp()
-		r.FinishedAt = max(r.FinishedAt, min(now, max(st.Mtime, st.Ctime)))
-		r.Flags |= catalog.FlagAdopted
-		return c.enqueue(tx, r, path)
-	})
-	if err != nil {
-		return fmt.Errorf("take in %q as others changed it: %w", path, err)
-	}
-	c.log.Info("file was changed in the share", "path", path, "size", st.Size)
-	c.kick(rec.Ino)
-	c.inodeChanged(rec.Ino)
-	return nil
 }
 
 // errLost: the share does not have a file any more that the depot never had.
@@ -252,7 +219,7 @@ func (c *Cache) vanished(rec *catalog.Inode, path string) (*catalog.Inode, error
 	})
 	if errors.Is(err, errUnsettled) {
 		c.work.Add(rec.Ino, c.now()) // the worker asks the depot
-		return nil, fmt.Errorf("open %q: %w: %w", path, err, syscall.EIO)
+		return nil, fmt.Errorf("open %q: %w", path, err)
 	}
 	if err != nil {
 		return nil, err
@@ -268,7 +235,7 @@ func toRemote(r *catalog.Inode) {
 	r.Stamp = catalog.Stamp{}
 	r.Size, r.Gen, r.BaseLimit, r.Blocks = r.Base.Size, r.Base.Gen, r.Base.Size, 0
 	r.DirtySince = 0
-	r.Flags &^= catalog.FlagAdopted
+	r.Flags &^= catalog.FlagAdopted | catalog.FlagUnseen
 }
 
 // setAttrs copies what the share says of a file into its record. The ctime stays

@@ -43,14 +43,18 @@ func (c *Cache) openQuiet(rec *catalog.Inode, cl layout.Class) time.Duration {
 const provenQuiet = stampGrain + 100*time.Millisecond
 
 // unnoticed opens a file again for reading: without moving its time of access, which
-// whoever has it open can see, where we may.
+// is what others see of a read, where we may.
 func unnoticed(f *os.File) (*os.File, error) {
 	path := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
-	g, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOATIME, 0)
+	flags := unix.O_RDONLY | unix.O_CLOEXEC
+	fd, err := unix.Open(path, flags|unix.O_NOATIME, 0)
 	if err != nil {
-		g, err = os.Open(path)
+		fd, err = unix.Open(path, flags, 0)
 	}
-	return g, err
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil // errors name the file, not the descriptor
 }
 
 // passWrites waits until writes that have begun are done. A write moves mtime when
@@ -238,7 +242,7 @@ func (c *Cache) forgetFailures(ino Ino) error {
 // bytes since. Then reading it once may save sending it.
 func (c *Cache) isBase(s *sending) (bool, error) {
 	r := s.rec
-	if _, ok := currentObject(r); !ok || r.DirtySince != 0 || !r.Base.HasCRC || r.Base.Size != s.stamp.Size {
+	if _, ok := currentObject(r); !ok || s.p != nil || r.DirtySince != 0 || !r.Base.HasCRC || r.Base.Size != s.stamp.Size {
 		return false, nil
 	}
 	crc, err := sumCRC(s.file, 0, s.stamp.Size)

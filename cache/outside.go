@@ -87,6 +87,9 @@ func (c *Cache) present(d lockedDir, rec *catalog.Inode, name, path string, st s
 	case !inShare(rec):
 		return c.besideRemote(d, rec, name, path, st)
 	case otherFile(rec, st):
+		if rec.Flags&catalog.FlagUnseen != 0 && !st.IsRegular() {
+			return c.besideRemote(d, rec, name, path, st) // what the depot has, nobody replaced
+		}
 		return c.replace(d, rec, name, path, st, 0)
 	case isRegular(rec) && st.Stamp() != rec.Stamp:
 		return c.movedOn(rec, path, st)
@@ -116,17 +119,15 @@ func (c *Cache) dirIsHere(rec *catalog.Inode, path string) error {
 // fileForDir is called when others put something else in the place of a directory.
 // One that still has names here stays, and with it what the depot has in it.
 func (c *Cache) fileForDir(d lockedDir, rec *catalog.Inode, name, path string, st share.Stat) error {
-	err := c.emptyDir(rec, path)
-	if errors.Is(err, syscall.ENOTEMPTY) {
-		c.problems.add("share", path, "others put a file here, where a directory is that holds files: move one of them away", c.now())
-		return nil
-	}
+	done, err := c.forgetIfEmpty(d, rec, name, path)
 	if err != nil {
 		return err
 	}
-	if err := c.forgetDir(d, rec, name, path, nil); err != nil {
-		return err
+	if !done {
+		c.problems.add("share", path, "others put a file here, where a directory is that holds files: move one of them away", c.now())
+		return nil
 	}
+	c.problems.clear("share", path)
 	defer c.entryChanged(d.rec.Ino, name)
 	_, err = c.adopt(d, name, st)
 	return err
@@ -174,10 +175,7 @@ func (c *Cache) movedOn(rec *catalog.Inode, path string, st share.Stat) error {
 		}
 	}
 	c.scans.heat(rec.Links[0].Parent, c.now())
-	if rec.State == Clean {
-		return c.touchedOutside(rec, path, st)
-	}
-	return c.writtenOutside(rec, path, st)
+	return c.changedOutside(rec, path, st)
 }
 
 // lookAtDirty notes what others wrote into a file that waits for its upload, when
@@ -190,7 +188,7 @@ func (c *Cache) lookAtDirty(n *node, rec *catalog.Inode, path string) error {
 	if err != nil || st.Stamp() == rec.Stamp {
 		return err
 	}
-	return c.writtenOutside(rec, path, st)
+	return c.changedOutside(rec, path, st)
 }
 
 // stillThere is asked when a file is opened once more: whether the backing file is
@@ -205,8 +203,11 @@ func (c *Cache) stillThere(n *node, rec *catalog.Inode, path string) error {
 		case n.upload != nil, isLost(rec):
 			n.missing = true
 			return nil
-		case c.followsDelete(path):
+		case c.followsDelete(path) && rec.Flags&catalog.FlagUnseen == 0:
 			return c.isMissing(rec, path)
+		}
+		if n.missing, err = c.isUnsettled(rec); n.missing || err != nil {
+			return err // until the depot was asked which version it has, this file has it
 		}
 		return errOutside
 	}

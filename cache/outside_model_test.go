@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"depotfs/cache"
 	"depotfs/cache/storetest"
 )
@@ -36,6 +38,9 @@ type crowd struct {
 
 func (w *crowd) note(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf(format, args...))
+	if testing.Verbose() {
+		w.t.Logf("%s -- %d: %s", time.Now().Format("15:04:05.000000"), len(w.trace), w.trace[len(w.trace)-1])
+	}
 }
 
 func (w *crowd) fail(format string, args ...any) {
@@ -52,7 +57,7 @@ func (w *crowd) full(p string) string { return filepath.Join(w.share, p) }
 // bytes are new ones, of few sizes so that sizes tell little.
 func (w *crowd) bytes(who string) []byte {
 	b := pattern(w.r.Uint64(), []int{100, 5000, 120_000}[w.r.IntN(3)])
-	w.alive[string(b)] = who
+	w.alive[string(b)] = fmt.Sprintf("%s (after operation %d)", who, len(w.trace))
 	return b
 }
 
@@ -95,6 +100,27 @@ func (w *crowd) inMount(p string) ([]byte, bool) {
 	return nil, false
 }
 
+// renameOver gives a file of the share a name and settles what had the name at that
+// moment: a file may come to its place between a look and the rename.
+func (w *crowd) renameOver(from, to string) {
+	for {
+		victim, there := w.inShare(to)
+		flags := uint(0)
+		if !there {
+			flags = unix.RENAME_NOREPLACE
+		}
+		err := unix.Renameat2(unix.AT_FDCWD, w.full(from), unix.AT_FDCWD, w.full(to), flags)
+		if errors.Is(err, syscall.EEXIST) {
+			continue
+		}
+		if err != nil {
+			w.fail("outside: rename %s to %s: %v", from, to, err)
+		}
+		w.settle(victim)
+		return
+	}
+}
+
 func (w *crowd) outsideStep() {
 	p, q := w.name(), w.name()
 	old, there := w.inShare(p)
@@ -108,8 +134,7 @@ func (w *crowd) outsideStep() {
 		b := w.bytes("others")
 		w.note("others put %d bytes at %s", len(b), p)
 		must(os.WriteFile(w.full("tmp.tmp"), b, 0o644))
-		must(os.Rename(w.full("tmp.tmp"), w.full(p)))
-		w.settle(old)
+		w.renameOver("tmp.tmp", p)
 	case 2:
 		if !there {
 			return
@@ -130,16 +155,14 @@ func (w *crowd) outsideStep() {
 		must(errors.Join(err, f.Close()))
 		w.settle(b[len(old):])
 		w.settle(old)
-		w.alive[string(b)] = "others, appended"
+		w.alive[string(b)] = fmt.Sprintf("others, appended (in operation %d)", len(w.trace))
 	case 4:
 		if !there {
 			return
 		}
 		w.note("others rename %s to %s", p, q)
 		if p != q {
-			victim, _ := w.inShare(q)
-			must(os.Rename(w.full(p), w.full(q)))
-			w.settle(victim)
+			w.renameOver(p, q)
 		}
 	case 5:
 		if there {
@@ -198,7 +221,7 @@ func (w *crowd) mountStep() {
 		w.settle(old)
 		if flags&syscall.O_TRUNC == 0 && len(old) > len(b) {
 			w.settle(b)
-			w.alive[string(b)+string(old[len(b):])] = "mount, over the start of another"
+			w.alive[string(b)+string(old[len(b):])] = fmt.Sprintf("mount, over the start of another (in operation %d)", len(w.trace))
 		}
 	case 3:
 		shown, there := w.inMount(p)
@@ -369,7 +392,8 @@ func TestOutsideModel(t *testing.T) {
 	// fault that one of some hundred finds is to be found by who looks for it, and not
 	// by who changed something else.
 	seeds := []uint64{1, 2, 3, 1668085578700109447, 2648210401691835598, 4987997282949194735, 9401205987636435185,
-		11303303829403877405, 17513285792379045887}
+		11303303829403877405, 17513285792379045887, 16248802782582617551, 3294193242445153444, 8826139363986560155,
+		7215887007774158258, 2150796676894784891}
 	var end time.Time
 	if v := os.Getenv("DEPOTFS_OUTSIDE_TIME"); v != "" {
 		limit, err := time.ParseDuration(v)

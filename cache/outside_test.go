@@ -289,7 +289,7 @@ func TestOutside(t *testing.T) {
 				k.clearTheWay(e)
 			}
 			e.settle = 0
-			if left := e.flushFor(30 * time.Second); len(left) > 0 {
+			if left := e.flushFor(patience); len(left) > 0 {
 				t.Fatalf("flush left %+v", left)
 			}
 			for _, k := range all {

@@ -40,6 +40,8 @@ type partial struct {
 	mtime    int64          // ns; the file's logical time, not the partial file's
 	ctime    int64          // likewise
 	sidecar  *share.Sidecar // non-nil once something was written
+	writes   int            // how often it was; tells an upload whether what it read is still the file
+	wrote    int64          // ns; when it was last, in this run
 	flights  []*flight
 	waiters  []*waiter
 	fresh    int64 // bytes that came since the extents were saved
@@ -191,6 +193,7 @@ func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) 
 	p := n.p
 	p.mu.Lock()
 	size, fill := p.size, p.fills && !p.filling
+	here := p.here.Contains(off, min(off+int64(len(b)), size))
 	p.mu.Unlock()
 	ahead := &h.ahead
 	if off < size && h.c.hydrate(n, off, min(off+int64(len(b)), size)) {
@@ -206,6 +209,7 @@ func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) 
 	if len(b) == 0 {
 		return 0, nil
 	}
+	h.c.reads.note(here)
 	if err := h.c.ensure(ctx, n, ahead, off, off+int64(len(b))); err != nil {
 		return 0, err
 	}

@@ -32,6 +32,12 @@ func (c *Cache) dirtyPartial(n *node) error {
 		hdr.Size = n.p.size
 	}
 	side, err := share.CreateSidecar(c.share, uint64(n.ino), hdr)
+	if errors.Is(err, syscall.EEXIST) && rec.State != PartialDirty {
+		// Of a version that the depot has: only its removal has failed (see rebase).
+		if err = share.RemoveSidecar(c.share, uint64(n.ino)); err == nil {
+			side, err = share.CreateSidecar(c.share, uint64(n.ino), hdr)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("note writes into %q: %w", path, err)
 	}
@@ -91,6 +97,7 @@ func (c *Cache) writePartial(n *node, b []byte, off int64) (int, error) {
 		p.touch(c.nanos())
 		p.wakeLocked()
 	}
+
 	if errors.Is(err, syscall.ENOSPC) {
 		c.noSpace(n.ino)
 	}
@@ -98,7 +105,10 @@ func (c *Cache) writePartial(n *node, b []byte, off int64) (int, error) {
 }
 
 // touch moves the times for a change of the bytes; p.mu is held.
-func (p *partial) touch(now int64) { p.mtime, p.ctime = now, now }
+func (p *partial) touch(now int64) {
+	p.mtime, p.ctime, p.wrote = now, now, now
+	p.writes++
+}
 
 // growLocked extends the file with zeros.
 func (p *partial) growLocked(size int64) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,19 +16,59 @@ import (
 // putParts uploads in parts, several at once, and goes on where an earlier
 // attempt at the same version stopped.
 func (c *Cache) putParts(ctx context.Context, d *depot, s *sending) (ObjectInfo, error) {
+	if s.plan == nil {
+		if err := c.planWhole(ctx, d, s); err != nil {
+			return ObjectInfo{}, err
+		}
+	}
 	up, have, err := c.openUpload(ctx, d, s)
 	if err != nil {
 		return ObjectInfo{}, err
 	}
-	count := int((s.stamp.Size + up.PartSize - 1) / up.PartSize)
-	parts := make([]Part, count)
+	parts, err := c.putPlan(ctx, d, s, up, have)
+	if errors.Is(err, ErrNotFound) { // the store forgot the upload: start again
+		return ObjectInfo{}, errors.Join(fmt.Errorf("upload %s: %w (%v)", s.key, ErrUnavailable, err), c.forgetUpload(s.rec.Ino))
+	}
+	if err != nil {
+		return ObjectInfo{}, err
+	}
+	if s.crc, err = c.wholeSum(ctx, d, s, parts); err != nil {
+		return ObjectInfo{}, err
+	}
+	s.opts.CRC64, s.opts.HasCRC64 = s.crc, true
+	if err := c.unmoved(s); err != nil {
+		c.abort(ctx, d, up)
+		return ObjectInfo{}, err
+	}
+	if err := c.noteCompletion(ctx, d, s, up); err != nil {
+		return ObjectInfo{}, err
+	}
+	info, err := d.store.CompleteMultipart(ctx, s.key, up.UploadID, parts, s.stamp.Size, s.opts)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		// Completed earlier, with the answer lost, or forgotten: the object tells.
+		there, herr := d.store.Head(ctx, s.key)
+		if herr == nil && sameBytes(there, s.stamp.Size, s.crc, true) {
+			return there, nil
+		}
+		if s.p != nil { // the record tells what became of the object (takeUp)
+			return info, fmt.Errorf("complete %s: %w (%v)", s.key, ErrUnavailable, err)
+		}
+		return info, errors.Join(fmt.Errorf("complete %s: %w (%v)", s.key, ErrUnavailable, err), c.forgetUpload(s.rec.Ino))
+	case errors.Is(err, ErrChecksum):
+		c.abort(ctx, d, up)
+	}
+	return info, err
+}
+
+// putPlan makes the parts that the store does not have yet.
+func (c *Cache) putPlan(ctx context.Context, d *depot, s *sending, up *catalog.Upload, have map[int]Part) ([]Part, error) {
+	parts := make([]Part, len(s.plan))
 	g, gctx := errgroup.WithContext(ctx)
-	for i := range parts {
-		off := int64(i) * up.PartSize
-		size := min(up.PartSize, s.stamp.Size-off)
-		if p, ok := have[i+1]; ok && p.Size == size {
+	for i, pl := range s.plan {
+		if p, ok := have[i+1]; ok {
 			parts[i] = p
-			s.bar.grow(size)
+			s.bar.grow(pl.size)
 			continue
 		}
 		select {
@@ -39,92 +80,80 @@ func (c *Cache) putParts(ctx context.Context, d *depot, s *sending) (ObjectInfo,
 		}
 		g.Go(func() error {
 			defer func() { <-c.partSlots }()
-			p, err := c.putPart(gctx, d, s, up, i+1, off, size)
+			p, err := c.putPart(gctx, d, s, up, i+1, pl)
 			if err == nil {
 				parts[i] = p
-				s.bar.grow(size)
+				s.bar.grow(pl.size)
 			}
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
-		if errors.Is(err, ErrNotFound) { // the store forgot the upload: start again
-			return ObjectInfo{}, errors.Join(fmt.Errorf("upload %s: %w (%v)", s.key, ErrUnavailable, err), c.forgetUpload(s.rec.Ino))
-		}
-		return ObjectInfo{}, err
+		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		return ObjectInfo{}, err
-	}
-	var crc uint64
-	for _, p := range parts {
-		crc = combineCRC(crc, p.CRC64, p.Size)
-	}
-	s.crc = crc
-	s.opts.CRC64, s.opts.HasCRC64 = crc, true
-	if err := c.unmoved(s); err != nil {
-		c.abort(ctx, d, up)
-		return ObjectInfo{}, err
-	}
-	info, err := d.store.CompleteMultipart(ctx, s.key, up.UploadID, parts, s.stamp.Size, s.opts)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		// Completed earlier, with the answer lost, or forgotten: the object tells.
-		there, herr := d.store.Head(ctx, s.key)
-		if herr == nil && sameBytes(there, s.stamp.Size, s.crc, true) {
-			return there, nil
-		}
-		return info, errors.Join(fmt.Errorf("complete %s: %w (%v)", s.key, ErrUnavailable, err), c.forgetUpload(s.rec.Ino))
-	case errors.Is(err, ErrChecksum):
-		c.abort(ctx, d, up)
-	}
-	return info, err
+	return parts, ctx.Err()
 }
 
-// putPart sends one part and records the store's confirmation.
-func (c *Cache) putPart(ctx context.Context, d *depot, s *sending, up *catalog.Upload, n int, off, size int64) (Part, error) {
-	if s.seen > 0 { // writers do not cancel it: stop when they go on
+// putPart makes one part and records the store's confirmation.
+func (c *Cache) putPart(ctx context.Context, d *depot, s *sending, up *catalog.Upload, n int, pl plannedPart) (Part, error) {
+	if s.seen > 0 || s.p != nil { // writers do not cancel it: stop when they go on
 		if err := c.unmoved(s); err != nil {
 			return Part{}, err
 		}
 	}
-	crc, err := sumCRC(s.file, off, size)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if pl.from == fromBase {
+		p, err := c.copyPart(ctx, d, s, up, n, pl)
+		if !errors.Is(err, errNotCopied) || s.p != nil {
+			return p, err
+		}
+		c.log.Info("a part is sent after all", "path", s.path, "part", n, "size", pl.size, "err", err)
+	}
+	if !pl.hasCRC {
+		var err error
+		if pl.crc, err = s.sum(pl.off, pl.size); err != nil {
+			return Part{}, err
+		}
+	}
+	p, err := d.store.PutPart(ctx, s.key, up.UploadID, n, io.NewSectionReader(s.file, pl.off, pl.size), pl.size, pl.crc)
+	d.report(err)
+	if errors.Is(err, ErrChecksum) && c.unmoved(s) != nil {
 		return Part{}, errMoving
 	}
 	if err != nil {
-		return Part{}, fmt.Errorf("read %q at %d: %w", s.path, off, err)
-	}
-	p, err := d.store.PutPart(ctx, s.key, up.UploadID, n, io.NewSectionReader(s.file, off, size), size, crc)
-	d.report(err)
-	if err != nil {
 		return Part{}, err
 	}
-	p.Number, p.Size, p.CRC64, p.HasCRC64 = n, size, crc, true
-	err = c.cat.Update(func(tx *catalog.Tx) error {
-		return tx.PutPart(s.rec.Ino, catalog.UploadPart{Number: n, Size: size, CRC64: crc, ETag: p.ETag})
+	p.Number, p.Size, p.CRC64, p.HasCRC64 = n, pl.size, pl.crc, true
+	return p, c.notePart(s, pl, p)
+}
+
+// notePart records a part that the store has confirmed.
+func (c *Cache) notePart(s *sending, pl plannedPart, p Part) error {
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		return tx.PutPart(s.rec.Ino, catalog.UploadPart{Number: p.Number, Off: pl.off, Size: pl.size, CRC64: p.CRC64, ETag: p.ETag})
 	})
-	return p, err
+}
+
+// sum reads a part of the file and returns its checksum.
+func (s *sending) sum(off, size int64) (uint64, error) {
+	crc, err := sumCRC(s.file, off, size)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0, errMoving
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read %q at %d: %w", s.path, off, err)
+	}
+	return crc, nil
 }
 
 // openUpload finds the multipart upload of this version that was begun earlier,
 // with the parts that the store confirms, or begins one.
 func (c *Cache) openUpload(ctx context.Context, d *depot, s *sending) (*catalog.Upload, map[int]Part, error) {
-	var up *catalog.Upload
-	var known []catalog.UploadPart
-	err := c.cat.View(func(tx *catalog.Tx) error {
-		var err error
-		if up, err = tx.Upload(s.rec.Ino); err != nil {
-			return err
-		}
-		known, err = tx.Parts(s.rec.Ino)
-		return err
-	})
-	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+	up, known, err := c.begun(s)
+	if err != nil {
 		return nil, nil, err
 	}
-	if err == nil && s.goesOn(up) {
-		have, err := c.confirmed(ctx, d, up, known)
+	if up != nil {
+		have, err := c.confirmed(ctx, d, s, up, known)
 		if err == nil {
 			c.log.Info("upload goes on", "path", s.path, "parts", len(have))
 			return up, have, nil
@@ -133,11 +162,12 @@ func (c *Cache) openUpload(ctx context.Context, d *depot, s *sending) (*catalog.
 			return nil, nil, err
 		}
 	}
-	up = &catalog.Upload{Ino: s.rec.Ino, Key: s.key, PartSize: c.cfg.Limits.partSize(s.stamp.Size),
+	up = &catalog.Upload{Ino: s.rec.Ino, Key: s.key, PartSize: s.sums.grain,
 		Size: s.stamp.Size, Gen: s.rec.Gen, Stamp: s.stamp, Created: c.nanos()}
 	if err := c.noteAttempt(up); err != nil { // see abortLost
 		return nil, nil, err
 	}
+	s.opts.Copies = slices.ContainsFunc(s.plan, func(pl plannedPart) bool { return pl.from != fromDisk })
 	up.UploadID, err = d.store.CreateMultipart(ctx, s.key, s.opts)
 	if d.report(err); err != nil {
 		return nil, nil, err
@@ -158,8 +188,25 @@ func (s *sending) goesOn(up *catalog.Upload) bool {
 	return up.UploadID != "" && up.Key == s.key && up.Stamp == s.stamp && up.Gen == s.rec.Gen && up.Size == s.stamp.Size
 }
 
-// confirmed are the parts that the store has as we sent them.
-func (c *Cache) confirmed(ctx context.Context, d *depot, up *catalog.Upload, known []catalog.UploadPart) (map[int]Part, error) {
+// begun is the multipart upload of this version that was begun earlier, nil if none
+// was, with the parts that were confirmed then.
+func (c *Cache) begun(s *sending) (up *catalog.Upload, known []catalog.UploadPart, err error) {
+	err = c.cat.View(func(tx *catalog.Tx) error {
+		if up, err = tx.Upload(s.rec.Ino); err != nil {
+			return err
+		}
+		known, err = tx.Parts(s.rec.Ino)
+		return err
+	})
+	if errors.Is(err, catalog.ErrNotFound) || err == nil && !s.goesOn(up) {
+		return nil, nil, nil
+	}
+	return up, known, err
+}
+
+// confirmed are the parts of the plan that the store has as we made them. A part of
+// an earlier plan counts if it is of the same bytes.
+func (c *Cache) confirmed(ctx context.Context, d *depot, s *sending, up *catalog.Upload, known []catalog.UploadPart) (map[int]Part, error) {
 	listed, err := d.store.ListParts(ctx, up.Key, up.UploadID)
 	d.report(err)
 	if err != nil {
@@ -172,7 +219,14 @@ func (c *Cache) confirmed(ctx context.Context, d *depot, up *catalog.Upload, kno
 	have := make(map[int]Part, len(listed))
 	for _, p := range listed {
 		k, ok := ours[p.Number]
-		if !ok || k.Size != p.Size || k.ETag != p.ETag || p.HasCRC64 && p.CRC64 != k.CRC64 {
+		if !ok || p.Number > len(s.plan) {
+			continue
+		}
+		pl := s.plan[p.Number-1]
+		if k.Off != pl.off || k.Size != pl.size || pl.hasCRC && k.CRC64 != pl.crc || s.p != nil && !pl.hasCRC {
+			continue
+		}
+		if k.Size != p.Size || k.ETag != p.ETag || p.HasCRC64 && p.CRC64 != k.CRC64 {
 			continue
 		}
 		p.CRC64, p.HasCRC64 = k.CRC64, true

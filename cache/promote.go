@@ -253,6 +253,9 @@ func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint
 		}
 	}
 	n.whole.Store(true)
+	if n.upload != nil {
+		n.upload(errWhole)
+	}
 	if p.sidecar != nil {
 		p.sidecar.Close()
 		p.sidecar = nil

@@ -326,6 +326,11 @@ func (c *Cache) adoptPartials() error {
 		}
 		rec, err := c.record(Ino(ino))
 		if err == nil && !resident(rec.State) && isRegular(rec) {
+			if sidecars[n] && rec.State != PartialDirty { // the depot has got what it names
+				if err := share.RemoveSidecar(c.share, ino); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		if err != nil && !errors.Is(err, ErrStale) {

@@ -47,7 +47,14 @@ func (c *Cache) Rename(ctx context.Context, oldParent Ino, oldName string, newPa
 		case errors.Is(err, errMoved):
 			continue
 		case errors.Is(err, errOutside) && try < maxLooks:
-			if err := c.lookAtNames(src, dst); err != nil {
+			over := Ino(0)
+			if dst != nil {
+				over = dst.Ino
+			}
+			if lerr := errors.Join(c.lookAtInodes(src.Ino, over), c.lookAtDirs(oldParent), c.lookAtDirs(newParent)); lerr != nil {
+				return lerr
+			}
+			if c.followsRemoval(newParent) {
 				return err
 			}
 			continue
@@ -56,13 +63,13 @@ func (c *Cache) Rename(ctx context.Context, oldParent Ino, oldName string, newPa
 	}
 }
 
-// lookAtNames takes in what others did to the names of a rename; dst may be nil.
-func (c *Cache) lookAtNames(src, dst *catalog.Inode) error {
-	for _, rec := range []*catalog.Inode{src, dst} {
-		if rec == nil {
+// lookAtInodes takes in what others did to the first names of inodes; 0 is none.
+func (c *Cache) lookAtInodes(inos ...Ino) error {
+	for _, ino := range inos {
+		if ino == 0 {
 			continue
 		}
-		err := c.lookAtInode(rec.Ino)
+		err := c.lookAtInode(ino)
 		if err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, iofs.ErrNotExist) && !errors.Is(err, errUnsettled) {
 			return err
 		}

@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strings"
 	"syscall"
 
 	"depotfs/cache/catalog"
-	"depotfs/cache/layout"
 	"depotfs/cache/share"
 )
 
@@ -35,6 +33,7 @@ func (c *Cache) replace(d lockedDir, rec *catalog.Inode, name, path string, st s
 	if err != nil {
 		return err
 	}
+	c.moves.arrive(next)
 	c.log.Info("file was replaced in the share", "path", path, "size", st.Size)
 	return nil
 }
@@ -46,17 +45,12 @@ func (c *Cache) restoreOpen(d lockedDir, rec *catalog.Inode, name, path string) 
 	if err != nil {
 		return err
 	}
-	if err := c.cat.View(func(tx *catalog.Tx) error {
-		if unsettled, err := c.unsettled(tx, rec); unsettled || err != nil {
-			return cmp.Or(err, errUnsettled)
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
 	next := *rec
 	next.Ino, next.Links, next.Nlink, next.Objects = ino, []catalog.Link{{Parent: d.rec.Ino, Name: name}}, 1, nil
 	err = c.succeed(d, rec, &next, name, path, func(tx *catalog.Tx, r *catalog.Inode) error {
+		if unsettled, err := c.unsettled(tx, r); unsettled || err != nil {
+			return cmp.Or(err, errUnsettled)
+		}
 		if err := step(r, evVanish); err != nil {
 			return err
 		}
@@ -106,6 +100,9 @@ func (c *Cache) succeed(d lockedDir, rec, next *catalog.Inode, name, path string
 				return err
 			}
 		}
+		if err := passUnseen(tx, old, &r, inherits); err != nil {
+			return err
+		}
 		if err := c.removeLink(tx, old.Ino, catalog.Link{Parent: d.rec.Ino, Name: name}, path, open); err != nil {
 			return err
 		}
@@ -146,8 +143,19 @@ func (c *Cache) succeed(d lockedDir, rec, next *catalog.Inode, name, path string
 	return nil
 }
 
-// inherit moves what the depot has of old to r.
+// inherit moves what the depot has of old to r, or may have: an upload whose answer
+// was not heard may have replaced the version that is on record.
 func inherit(tx *catalog.Tx, old, r *catalog.Inode) error {
+	up, err := tx.Upload(old.Ino)
+	if err == nil && ownsKey(old, up.Key) {
+		if _, err = tx.Upload(r.Ino); errors.Is(err, catalog.ErrNotFound) {
+			up.Ino = r.Ino
+			err = errors.Join(tx.DeleteUpload(old.Ino), tx.PutUpload(up))
+		}
+	}
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return err
+	}
 	for _, o := range old.Objects {
 		if err := tx.SetKeyOwner(o.Key, r.Ino); err != nil {
 			return err
@@ -185,63 +193,4 @@ func (c *Cache) found(d lockedDir, name, path string, st share.Stat) (*catalog.I
 		}
 	}
 	return rec, nil
-}
-
-// heirOf is the inode that has the name of an unlinked one now and was made by who
-// could not see its object: the object is kept until that one is uploaded. Or nil.
-func (c *Cache) heirOf(tx *catalog.Tx, key string) (*catalog.Inode, error) {
-	path, dir, err := layout.Path(c.cfg.Prefix, key)
-	if err != nil || dir {
-		return nil, nil // encoded: the path is not in the key
-	}
-	rec, err := lookPath(tx, path)
-	if err != nil || rec == nil || rec.Flags&catalog.FlagUnseen == 0 || ownsKey(rec, key) {
-		return nil, err
-	}
-	return rec, nil
-}
-
-// bequeath gives the objects of an unlinked inode to who has its name and has not
-// seen them.
-func (c *Cache) bequeath(tx *catalog.Tx, old *catalog.Inode) error {
-	var rest []catalog.Object
-	for _, o := range old.Objects {
-		heir, err := c.heirOf(tx, o.Key)
-		if err != nil {
-			return err
-		}
-		if heir == nil || o.Gen != old.Base.Gen {
-			rest = append(rest, o)
-			continue
-		}
-		if err := tx.SetKeyOwner(o.Key, heir.Ino); err != nil {
-			return err
-		}
-		heir.Objects, heir.Base, heir.BaseLimit = append(heir.Objects, o), old.Base, old.Base.Size
-		if err := tx.PutInode(heir); err != nil {
-			return err
-		}
-	}
-	old.Objects = rest
-	return nil
-}
-
-// lookPath finds a path in the catalog; nil where there is none.
-func lookPath(tx *catalog.Tx, path string) (*catalog.Inode, error) {
-	ino := catalog.Root
-	for name := range strings.SplitSeq(path, "/") {
-		e, err := tx.Lookup(ino, name)
-		if errors.Is(err, catalog.ErrNotFound) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		ino = e.Ino
-	}
-	rec, err := tx.Inode(ino)
-	if errors.Is(err, catalog.ErrNotFound) {
-		return nil, nil
-	}
-	return rec, err
 }

@@ -9,7 +9,6 @@ import (
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/layout"
-	"depotfs/cache/share"
 )
 
 // ShareDeletes says what a file that vanished from the share without us means.
@@ -244,23 +243,6 @@ type scanned struct {
 	name string
 	dir  bool
 	ino  Ino
-}
-
-// writtenOutside notes that others go on writing a file that is dirty anyway.
-func (c *Cache) writtenOutside(rec *catalog.Inode, path string, st share.Stat) error {
-	now := c.nanos()
-	r, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
-		setAttrs(r, st)
-		r.Stamp, r.FinishedAt = st.Stamp(), now
-		r.Flags |= catalog.FlagAdopted
-		return c.enqueue(tx, r, path)
-	})
-	if err != nil {
-		return err
-	}
-	c.kickRec(r)
-	c.inodeChanged(rec.Ino)
-	return nil
 }
 
 // settleFor is the quiet time of one file.

@@ -29,7 +29,8 @@ func (c *Cache) Status(ctx context.Context) (Status, error) {
 		Store: c.storeStatus(), Adoption: c.adoptionStatus(),
 		Cache: CacheStatus{Files: t.Files, Dirs: t.Dirs,
 			Resident: t.ByState[Clean] + t.ByState[Dirty], Partial: t.ByState[Partial] + t.ByState[PartialDirty], Remote: t.ByState[Remote],
-			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{}},
+			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{},
+			ReadHits: c.reads.hits.Load(), ReadMisses: c.reads.misses.Load()},
 		Problems: c.problems.list(statusProblems)}
 	c.mu.Lock()
 	live := make([]*node, 0, len(c.nodes))

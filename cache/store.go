@@ -39,11 +39,14 @@ type Store interface {
 	Put(ctx context.Context, key string, body io.ReaderAt, size int64, o PutOptions) (ObjectInfo, error)
 
 	// CreateMultipart begins an upload in parts; o.If* are ignored (they guard
-	// the completion), o.Metadata and o.ContentType apply to the object.
+	// the completion), o.Metadata, o.ContentType and o.Copies apply to the object.
 	CreateMultipart(ctx context.Context, key string, o PutOptions) (uploadID string, err error)
 	// PutPart stores part number n (1..10,000). crc64 is the CRC-64/NVME of the part.
 	PutPart(ctx context.Context, key, uploadID string, n int, body io.ReaderAt, size int64, crc64 uint64) (Part, error)
 	// CopyPart makes part n from bytes [offset, offset+length) of another object.
+	// The part has a checksum where the store computes one of what it copies. In an
+	// upload that was begun without o.Copies the bytes may pass through here, or be
+	// too many for that (ErrRejected).
 	CopyPart(ctx context.Context, key, uploadID string, n int, src string, srcIfMatch string, offset, length int64) (Part, error)
 	// CompleteMultipart makes the object visible; o carries the conditions and
 	// the checksum of the whole object. After a refusal the upload may be gone.
@@ -105,6 +108,7 @@ type PutOptions struct {
 	IfNoneMatch bool   // store only where nothing is, else ErrChanged
 	CRC64       uint64 // CRC-64/NVME of all bytes
 	HasCRC64    bool
+	Copies      bool // CreateMultipart: some parts will be copied, which some stores must know beforehand
 }
 
 // Part is one part of a multipart upload.

@@ -401,18 +401,21 @@ func TestReadsAndWritesAskNobody(t *testing.T) {
 	}
 	defer h.Release()
 	buf := make([]byte, 4096)
-	before := asked.Load()
-	if n := testing.AllocsPerRun(200, func() {
-		if _, err := h.ReadAt(ctx, buf, 8192); err != nil {
-			t.Fatal(err)
+	var allocs float64
+	var names int64
+	for range 20 { // what they do they always do; others may do something beside them
+		before := asked.Load()
+		allocs = testing.AllocsPerRun(200, func() {
+			if _, err := h.ReadAt(ctx, buf, 8192); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.WriteAt(ctx, buf, 4096); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if names = asked.Load() - before; allocs < 1 && names == 0 {
+			return
 		}
-		if _, err := h.WriteAt(ctx, buf, 4096); err != nil {
-			t.Fatal(err)
-		}
-	}); n >= 1 {
-		t.Errorf("a read and a write of a file that is here allocate %v times", n)
 	}
-	if n := asked.Load() - before; n != 0 {
-		t.Errorf("%d operations on the share by name", n)
-	}
+	t.Errorf("200 reads and writes of a file that is here allocate %v times each and make %d operations on the share by name", allocs, names)
 }

@@ -3,13 +3,17 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
 
 	"depotfs/cache/catalog"
 )
 
 // errUnsettled: nobody knows whether the depot has the last version of a file that
 // vanished from the share, because the answer to its upload was lost.
-var errUnsettled = errors.New("vanished from the share, and its upload was not answered yet")
+var errUnsettled = fmt.Errorf("vanished from the share, and its upload was not answered yet: %w", syscall.EIO)
 
 // unsettled says whether an upload of other bytes than Base may have reached the
 // depot. (A copy of Base to another key changes nothing about the version.)
@@ -21,9 +25,21 @@ func (c *Cache) unsettled(tx *catalog.Tx, r *catalog.Inode) (bool, error) {
 	return err == nil && up.Gen != r.Base.Gen && ownsKey(r, up.Key), err
 }
 
-// settleVanished asks the depot what became of the upload of a file that others
-// removed from the share meanwhile. What arrived is the file's version; else it is
-// the one before.
+// isUnsettled is unsettled for who has no transaction. The worker is sent to ask the depot.
+func (c *Cache) isUnsettled(rec *catalog.Inode) (yes bool, err error) {
+	err = c.cat.View(func(tx *catalog.Tx) error {
+		yes, err = c.unsettled(tx, rec)
+		return err
+	})
+	if yes {
+		c.work.Add(rec.Ino, c.now())
+	}
+	return yes, err
+}
+
+// settleVanished asks the depot what became of the uploads of a file that others
+// removed from the share meanwhile. What arrived last is the file's version, be it of
+// an attempt before the one on record.
 func (c *Cache) settleVanished(ctx context.Context, d *depot, ino Ino) error {
 	var up *catalog.Upload
 	if err := c.cat.View(func(tx *catalog.Tx) error {
@@ -52,12 +68,15 @@ func (c *Cache) settleVanished(ctx context.Context, d *depot, ino Ino) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	arrived := err == nil && info.Metadata[metaVersion] == c.versionMark(up.Gen) && info.Size == up.Size
+	gen, arrived := c.markedGen(info)
+	arrived = arrived && err == nil
 	_, err = c.change(ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		if arrived {
-			r.Base = catalog.Version{Gen: up.Gen, Size: info.Size, CRC64: info.CRC64, HasCRC: info.HasCRC64}
-			r.BaseLimit = info.Size
-			if err := c.claim(tx, r, catalog.Object{Key: up.Key, ETag: info.ETag, VersionID: info.VersionID, Gen: up.Gen}); err != nil {
+			if gen != r.Base.Gen {
+				r.Base = catalog.Version{Gen: gen, Size: info.Size, CRC64: info.CRC64, HasCRC: info.HasCRC64}
+				r.BaseLimit = info.Size
+			}
+			if err := c.claim(tx, r, catalog.Object{Key: up.Key, ETag: info.ETag, VersionID: info.VersionID, Gen: gen}); err != nil {
 				return err
 			}
 		}
@@ -67,4 +86,11 @@ func (c *Cache) settleVanished(ctx context.Context, d *depot, ino Ino) error {
 		return err
 	}
 	return laterError{c.now(), "its upload was settled after it vanished from the share"}
+}
+
+// markedGen is the generation of ours that an object is marked with.
+func (c *Cache) markedGen(info ObjectInfo) (uint64, bool) {
+	text, ours := strings.CutPrefix(info.Metadata[metaVersion], c.epochMark())
+	gen, err := strconv.ParseUint(text, 10, 64)
+	return gen, ours && err == nil
 }

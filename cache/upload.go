@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,14 @@ type sending struct {
 	// seen is the share's time when the stamp was taken of a file that was open for
 	// writing and quiet; 0 for others.
 	seen int64
+
+	plan []plannedPart  // nil until it is made, and for a single PUT
+	sums *grainSums     // what is known of this version
+	base *grainSums     // what is known of the version that it derives from; nil where nothing is
+	from catalog.Object // which is this object
+
+	p      *partial // of a file that lacks bytes: partialsend.go
+	writes int      // what was written into it when the upload began
 }
 
 // sendFile uploads a dirty file, if it may go now.
@@ -81,6 +90,9 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 		return err
 	}
 	if !n.whole.Load() {
+		if done, err := c.sendPartial(ctx, d, n, cl, path, w.open); done || err != nil {
+			return err
+		}
 		if err := c.complete(ctx, n); err != nil {
 			return fmt.Errorf("fetch the rest of a file that was written in part: %w", err)
 		}
@@ -100,15 +112,17 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, rec *catalog.Inode, cl l
 	if rec.State != Dirty { // the depot's version, after all (see vanished)
 		return c.moveObjects(ctx, d, rec)
 	}
-	s := &sending{n: n, rec: rec, path: path, file: n.file}
+	s := &sending{n: n, rec: rec, path: path}
 	if w.open {
 		if s.seen, err = c.share.Now(); err != nil {
 			return err
 		}
-		if s.file, err = unnoticed(n.file); err != nil {
-			return fmt.Errorf("open %q to read it: %w", path, err)
-		}
-		defer s.file.Close()
+	}
+	if s.file, err = unnoticed(n.file); err != nil {
+		return fmt.Errorf("open %q to read it: %w", path, err)
+	}
+	defer s.file.Close()
+	if w.open {
 		passWrites(s.file)
 	}
 	if err := c.takeStamp(s, cl); err != nil {
@@ -162,6 +176,11 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	}
 	s.stamp = st.Stamp()
 	old := s.rec.Stamp
+	if s.seen == 0 {
+		if young, err := c.youngFor(s.stamp); err != nil || young > 0 {
+			return cmp.Or[error](err, laterError{c.now().Add(young), "was just written"})
+		}
+	}
 	if s.seen > 0 && (old != s.stamp || s.seen-lastChange(s.stamp, s.seen) <= stampGrain) {
 		return laterError{c.now().Add(stampGrain), "was just written"}
 	}
@@ -174,6 +193,8 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 	}
 	now := c.now()
 	touched := old.Size != s.stamp.Size || old.Mtime != s.stamp.Mtime
+	// An open must find either the old stamp or the notice that it is old.
+	s.n.mu.Lock()
 	s.rec, err = c.change(s.rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
 		setAttrs(r, st)
 		r.Stamp, r.Gen = s.stamp, gen
@@ -182,6 +203,10 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 		}
 		return nil
 	})
+	if err == nil && old != s.stamp {
+		c.inodeChanged(s.rec.Ino)
+	}
+	s.n.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -214,6 +239,13 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 		return nil, err
 	}
 	defer unlock()
+	if s.isSame() {
+		rec, err := c.unwritten(ctx, d, s)
+		if err != nil {
+			return nil, err
+		}
+		return c.arrived(s, rec, "the depot has this version already")
+	}
 	if s.rec.Flags&catalog.FlagAdopted != 0 {
 		if rec, done, err := c.compareAdopted(ctx, d, s); done || err != nil {
 			return rec, err
@@ -235,7 +267,10 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 		}
 	}
 	info, err := c.put(ctx, d, s)
-	if errors.Is(err, ErrChanged) {
+	switch {
+	case errors.Is(err, ErrChanged) && s.p != nil:
+		info, err = c.resolvePartialClash(ctx, d, s, err)
+	case errors.Is(err, ErrChanged):
 		info, err = c.resolveClash(ctx, d, s)
 	}
 	d.report(err)
@@ -305,6 +340,14 @@ func (c *Cache) put(ctx context.Context, d *depot, s *sending) (ObjectInfo, erro
 
 // unmoved compares the stamp again before something becomes visible.
 func (c *Cache) unmoved(s *sending) error {
+	if s.p != nil {
+		s.p.mu.Lock()
+		defer s.p.mu.Unlock()
+		if s.p.writes != s.writes {
+			return errMoving
+		}
+		return nil
+	}
 	st, err := c.share.StatFile(s.file, true)
 	if err != nil {
 		return err
@@ -319,6 +362,9 @@ func (c *Cache) unmoved(s *sending) error {
 // is still the same and nobody has it open for writing; where somebody has, the
 // stamp is kept in mind (openwriter.go).
 func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
+	if s.p != nil {
+		return c.committedPartial(s, info)
+	}
 	s.n.mu.Lock()
 	defer s.n.mu.Unlock()
 	unmoved := c.unmoved(s) == nil
@@ -329,8 +375,12 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 		if len(r.Links) == 0 {
 			return errRemoved
 		}
+		old := r.Base
 		r.Base = catalog.Version{Gen: s.rec.Gen, Size: s.stamp.Size, CRC64: s.crc, HasCRC: true}
 		r.BaseLimit = s.stamp.Size
+		if err := s.keepSums(tx, old, r.Base); err != nil {
+			return err
+		}
 		if err := c.claim(tx, r, catalog.Object{Key: s.key, ETag: info.ETag, VersionID: info.VersionID, Gen: s.rec.Gen}); err != nil {
 			return err
 		}

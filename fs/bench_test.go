@@ -64,9 +64,14 @@ var requests = []struct {
 func TestHotRequestsMakeNoGarbage(t *testing.T) {
 	for _, r := range requests {
 		t.Run(r.name, func(t *testing.T) {
-			if n := testing.AllocsPerRun(1000, r.make()); n >= 1 { // a pool may lose one to the collector
-				t.Errorf("got %v allocations, want none", n)
+			fn := r.make()
+			var n float64
+			for range 20 { // what it makes it always makes; others, and the collector at a pool, may add to it
+				if n = testing.AllocsPerRun(1000, fn); n < 1 {
+					return
+				}
 			}
+			t.Errorf("got %v allocations, want none", n)
 		})
 	}
 }

@@ -23,6 +23,8 @@ type bridge struct {
 	killPriv          bool // the kernel leaves dropping set-ID bits to us
 	closeMatters      bool // the heart wants to hear of every close(2)
 
+	kernel kernelCache
+
 	notes *notices
 	opens openTable
 	kept  keptListings

@@ -17,6 +17,18 @@ func (l *loopback) change(fn func()) {
 	fn()
 }
 
+// remembers says whether the kernel answers from memory, which ok finds out. Whoever
+// needs memory on this machine, or drops its caches, may take that from it at any
+// time: what it does keep it keeps in one of a few attempts.
+func remembers(ok func() bool) bool {
+	for range 20 {
+		if ok() {
+			return true
+		}
+	}
+	return false
+}
+
 // writeSecretly writes to a file in the share; its times do not give it away.
 func (l *loopback) writeSecretly(t testing.TB, ino cache.Ino, data string) {
 	t.Helper()
@@ -54,23 +66,26 @@ func TestKernelForgetsWhatItIsTold(t *testing.T) {
 			return st.Mode()
 		}
 		x, y := ino(path), ino(other)
-		before := l.count("lookup") + l.count("attr")
-		mode()
-		if after := l.count("lookup") + l.count("attr"); after != before {
-			t.Errorf("the kernel asked %d times for what it knows", after-before)
+		asked := func() int { return l.count("lookup") + l.count("attr") }
+		if !remembers(func() bool { mode(); before := asked(); mode(); return asked() == before }) {
+			t.Error("the kernel asks for what it knows")
 		}
 
-		l.change(func() { l.nodes[cache.Ino(x)].attr.Mode = syscall.S_IFREG | 0o600 })
-		if got := mode(); got != 0o644 {
-			t.Errorf("untold: got mode %v, want the old one", got)
+		chmod := func(mode uint32) {
+			l.change(func() { l.nodes[cache.Ino(x)].attr.Mode = syscall.S_IFREG | mode })
 		}
+		if !remembers(func() bool { old := mode(); chmod(uint32(old ^ 0o007)); return mode() == old }) {
+			t.Error("untold of a new mode the kernel does not show the old one")
+		}
+		chmod(0o600)
 		m.InodeChanged(cache.Ino(x))
 		waitFor(t, "the new mode", func() bool { return mode() == 0o600 })
 
-		l.change(func() { l.nodes[1].entries[0].Ino = cache.Ino(y) })
-		if got := ino(path); got != x {
-			t.Errorf("untold: got inode %d, want %d", got, x)
+		change := func(ino uint64) { l.change(func() { l.nodes[1].entries[0].Ino = cache.Ino(ino) }) }
+		if !remembers(func() bool { old := ino(path); change(x + y - old); return ino(path) == old }) {
+			t.Error("untold of a new inode the kernel does not show the old one")
 		}
+		change(y)
 		m.EntryChanged(1, "x")
 		waitFor(t, "the new inode", func() bool { return ino(path) == y })
 
@@ -99,11 +114,8 @@ func TestKernelForgetsPages(t *testing.T) {
 		}
 		return string(data[:3])
 	}
-	read()
-	before := l.count("read")
-	read()
-	if after := l.count("read"); after != before {
-		t.Errorf("a second open read %d times what the kernel keeps", after-before)
+	if !remembers(func() bool { read(); before := l.count("read"); read(); return l.count("read") == before }) {
+		t.Error("a second open reads what the kernel keeps")
 	}
 	l.writeSecretly(t, 101, "NEW")
 	m.InodeChanged(101)

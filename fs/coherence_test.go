@@ -8,11 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"depotfs/cache"
 )
 
 // open opens a file in the mount until the test ends.
@@ -140,45 +137,6 @@ func mmap(t testing.TB, f *os.File, size int) []byte {
 	}
 	t.Cleanup(func() { unix.Munmap(mem) })
 	return mem
-}
-
-// A store through a mapping that passes through moves mtime without a request. The
-// kernel must not show what it kept from before.
-func TestModificationTimeOfMappings(t *testing.T) {
-	l := newLoopback(t)
-	m := mount(t, l, Options{Deploy: cache.Gateway})
-	requirePassthrough(t, m)
-	path := m.write(t, "x", strings.Repeat("-", 4096))
-	m.settle(t)
-	past := time.Unix(1_000_000_000, 0)
-	if err := os.Chtimes(path, past, past); err != nil {
-		t.Fatal(err)
-	}
-	mtime := func() time.Time { // nothing but that, so that the kernel may answer from memory
-		var st unix.Statx_t
-		if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MTIME, &st); err != nil {
-			t.Fatal(err)
-		}
-		return time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec))
-	}
-	if got := mtime(); !got.Equal(past) { // the kernel keeps this for a minute
-		t.Fatalf("got %v, want %v", got, past)
-	}
-	mem := mmap(t, open(t, path, os.O_RDWR), 4096)
-	mem[0] = 'X'
-	waitFor(t, "mtime moves", func() bool { return mtime().After(past) })
-	for i := range 20 {
-		if err := os.Chtimes(path, past, past); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Msync(mem, unix.MS_SYNC); err != nil {
-			t.Fatal(err)
-		}
-		mem[0] = byte(i)
-		if got := mtime(); !got.After(past) {
-			t.Fatalf("round %d: stat shows the time from before the store", i)
-		}
-	}
 }
 
 func TestPassthroughSendsNothingHere(t *testing.T) {

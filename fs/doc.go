@@ -57,7 +57,9 @@
 // Notifications go out from a goroutine of their own that holds nothing: the kernel
 // takes the directory's lock for them, which a request waiting here may hold. It
 // orders them with answers under way, so a late answer does not bring back what was
-// invalidated.
+// invalidated. One thing does not wait its turn there: once an open has returned, stat
+// shows what the file was when it was opened, or later, so the open itself has the
+// kernel forget attributes that are older.
 //
 // # NFS
 //

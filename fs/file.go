@@ -33,10 +33,11 @@ func (b *bridge) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 			return b.fail("open", in.NodeId, err)
 		}
 	}
-	if b.attach(h, in.Flags, out) && b.attrTTL != (ttl{}) {
-		// What the kernel was told to keep before would outlive stores that it
-		// does not see (ttlOf).
-		b.notes.add(notice{ino: h.Ino(), what: attrsOnly})
+	unseen := b.attach(h, in.Flags, out)
+	if b.attrTTL != (ttl{}) && (unseen || b.notes.stale(h.Ino())) {
+		// What the kernel was told to keep before would outlive stores that it does
+		// not see (ttlOf), or is older than what the heart found just now.
+		b.forgetAttrs(h.Ino())
 	}
 	return fuse.OK
 }

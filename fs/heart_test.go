@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/posixtest"
@@ -39,12 +40,24 @@ func mountCache(t *testing.T, o Options) (*mounted, string) {
 	})
 	o.Deploy = cache.Gateway
 	m := mount(t, FromCache(c), o)
-	late.Notifier = m.Server
+	late.server.Store(m.Server)
 	return m, share
 }
 
-// lateNotifier stands in until the mount is made.
-type lateNotifier struct{ cache.Notifier }
+// lateNotifier stands in until the mount is made: before, the kernel knows nothing.
+type lateNotifier struct{ server atomic.Pointer[Server] }
+
+func (l *lateNotifier) EntryChanged(parent cache.Ino, name string) {
+	if s := l.server.Load(); s != nil {
+		s.EntryChanged(parent, name)
+	}
+}
+
+func (l *lateNotifier) InodeChanged(ino cache.Ino) {
+	if s := l.server.Load(); s != nil {
+		s.InodeChanged(ino)
+	}
+}
 
 func TestPosixOnTheRealHeart(t *testing.T) {
 	for _, mode := range modes {

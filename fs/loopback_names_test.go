@@ -86,6 +86,12 @@ func (l *loopback) Mknod(_ context.Context, who cache.Owner, parent cache.Ino, n
 }
 
 func (l *loopback) Mkdir(_ context.Context, who cache.Owner, parent cache.Ino, name string, mode uint32) (cache.Attr, error) {
+	l.mu.Lock()
+	hook := l.onMkdir
+	l.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
 	defer l.lock("mkdir")()
 	return l.made(l.make(who, parent, name, syscall.S_IFDIR|mode&07777))
 }

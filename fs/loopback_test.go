@@ -27,6 +27,8 @@ type loopback struct {
 	absent  bool                                           // new opens find their file not resident
 	waiting func(ctx context.Context, ino cache.Ino) error // called before a read of what is absent
 	onAttr  func(ino cache.Ino)                            // called in Attr, without locks
+	onOpen  func(ino cache.Ino)                            // called in Open, without locks
+	onMkdir func()                                         // called in Mkdir, without locks
 	cookies uint64
 
 	closeMatters bool // what CloseMatters says
@@ -250,6 +252,12 @@ func (l *loopback) Tmpfile(_ context.Context, who cache.Owner, parent cache.Ino,
 }
 
 func (l *loopback) Open(_ context.Context, ino cache.Ino, flags int) (Handle, error) {
+	l.mu.Lock()
+	hook := l.onOpen
+	l.mu.Unlock()
+	if hook != nil {
+		hook(ino)
+	}
 	defer l.lock("open")()
 	n, err := l.node(ino)
 	if err != nil {

@@ -78,7 +78,7 @@ func mount(t testing.TB, heart Heart, o Options) *mounted {
 			if m.err != nil {
 				t.Errorf("serve: %v", m.err)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Error("the mount did not end")
 		}
 	})

@@ -15,7 +15,6 @@ type what uint8
 const (
 	entryOf   what = 1 + iota // a name in directory ino
 	wholeNode                 // attributes and pages of ino
-	attrsOnly                 // attributes of ino
 )
 
 // notice is something that the kernel has to forget. Two equal ones are one.
@@ -131,11 +130,19 @@ func (q *notices) deliver(ctx context.Context, k kernelCache, strange *throttle)
 const keepBatch = 4096
 
 func (n notice) tell(k kernelCache) fuse.Status {
-	switch n.what {
-	case entryOf:
+	if n.what == entryOf {
 		return k.EntryNotify(uint64(n.ino), n.name)
-	case attrsOnly:
-		return k.InodeNotify(uint64(n.ino), -1, 0) // a negative offset leaves the pages
 	}
 	return k.InodeNotify(uint64(n.ino), 0, 0) // length 0: to the end
+}
+
+// forgetAttrs has the kernel forget the attributes of ino before it returns. Only
+// the answer to an open of ino may do that: whoever opens holds the inode, and for
+// attributes alone the kernel takes no lock that a request could have.
+func (b *bridge) forgetAttrs(ino cache.Ino) {
+	switch st := b.kernel.InodeNotify(uint64(ino), -1, 0); st { // a negative offset leaves the pages
+	case fuse.OK, fuse.ENOENT, fuse.ENOSYS, fuse.EBADF, fuse.ENODEV, enotconn: // as in deliver
+	default:
+		b.strange.warn("invalidate attributes in the kernel", "ino", uint64(ino), "status", st.String())
+	}
 }

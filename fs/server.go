@@ -67,7 +67,7 @@ func (s *Server) Mount(ctx context.Context, heart Heart) error {
 	s.kernel = kernel
 	offered := kernel.KernelSettings().Flags64()
 	b.killPriv = offered&fuse.CAP_HANDLE_KILLPRIV_V2 != 0
-	b.opens.device = kernel
+	b.opens.device, b.kernel = kernel, kernel
 	if s.opts.Passthrough != Off {
 		err = s.probePassthrough(offered)
 		b.opens.works.Store(err == nil)

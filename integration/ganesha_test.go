@@ -172,7 +172,7 @@ func (g *ganesha) stop() {
 	if err := g.server.Process.Signal(unix.SIGTERM); err != nil {
 		g.t.Fatal(err)
 	}
-	timer := time.AfterFunc(time.Minute, func() { _ = g.server.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { _ = g.server.Process.Kill() })
 	defer timer.Stop()
 	err := g.server.Wait()
 	var exit *exec.ExitError

@@ -48,8 +48,8 @@ func qemuImg(t testing.TB, dir string, args ...string) any {
 }
 
 // TestColdImages holds what it costs to look at images of which nothing is here, in
-// classes that do not fill: requests and bytes as a proxy counts them. As many round
-// trips as there are requests is the worst that they can cost.
+// classes that do not fill: requests, bytes and answers waited for one after the other,
+// as a proxy counts them.
 func TestColdImages(t *testing.T) {
 	need(t, "qemu-img", "qemu-utils")
 	dir := t.TempDir()
@@ -69,7 +69,7 @@ func TestColdImages(t *testing.T) {
 	qemuImg(t, dir, "convert", "-f", "raw", "-O", "qcow2", "-B", "delta", "-F", "qcow2", "seed", "second")
 
 	d := newDepot(t)
-	log := d.logged(t)
+	p := d.throughHTTP(t)
 	z := newZone(t, on(d))
 	const away = "snapshots/2/7"
 	if err := os.MkdirAll(z.path(away), 0o755); err != nil {
@@ -92,28 +92,34 @@ func TestColdImages(t *testing.T) {
 	key := func(name string) string { return away + "/" + name }
 
 	for _, test := range []struct {
-		name, format string
-		requests     int
-		bytes        int64
+		name, format    string
+		waits, requests int
+		bytes           int64
 	}{
-		{"large.qcow2", "qcow2", 1, 512 << 10},
-		{"grown.qcow2", "qcow2", 2, 1 << 20},
-		{"disk.vhd", "vpc", 2, 512 << 10},
-		{"disk.vmdk", "vmdk", 4, 2 << 20}, // qemu looks for a descriptor in the first MiB, in one read
-		{"disk.vhdx", "vhdx", 2, 2 << 20},
-		{"disk.raw", "raw", 2, 512 << 10},
+		{"large.qcow2", "qcow2", 1, 1, 512 << 10},
+		{"grown.qcow2", "qcow2", 2, 2, 1 << 20},
+		{"disk.vhd", "vpc", 1, 2, 512 << 10},
+		{"disk.vmdk", "vmdk", 1, 4, 2 << 20}, // qemu looks for a descriptor in the first MiB, in one read
+		{"disk.vhdx", "vhdx", 2, 3, 2 << 20},
+		{"disk.raw", "raw", 1, 2, 512 << 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			z := z.as(t)
 			if here := z.stat(key(test.name)).Here; here != 0 {
 				t.Fatalf("%d bytes are here before", here)
 			}
+			p.forget()
+			p.late(answerLate)
 			args := []string{"info", "--output=json", "-f", test.format, test.name}
 			if want, got := qemuImg(t, dir, args...), qemuImg(t, z.path(away), args...); !reflect.DeepEqual(got, want) {
 				t.Errorf("info of the cold image:\n%v\nof the local one:\n%v", got, want)
 			}
-			if gets, n := log.of(key(test.name)); len(gets) > test.requests || n > test.bytes {
-				t.Errorf("info took %d requests and %d bytes: %v; want at most %d and %d", len(gets), n, gets, test.requests, test.bytes)
+			waits := p.of(key(test.name)).waits
+			p.late(0)
+			p.quiet()
+			if got := p.of(key(test.name)); waits > test.waits || got.requests > test.requests || got.received > test.bytes {
+				t.Errorf("info waited for %d answers one after the other, and took %+v; want at most %d, %d requests and %d bytes",
+					waits, got, test.waits, test.requests, test.bytes)
 			}
 			if test.format == "raw" {
 				return // its map reads it all
@@ -128,46 +134,31 @@ func TestColdImages(t *testing.T) {
 	t.Run("chain", func(t *testing.T) {
 		z := z.as(t)
 		// Looking at the child alone brings the headers of its parents.
+		p.forget()
 		qemuImg(t, z.path(away), "info", "--output=json", "second")
 		eventually(t, time.Minute, func() error {
-			for _, name := range []string{"delta", "snapshot"} {
-				if _, n := log.of(key(name)); n < min(256<<10, fileSize(t, z.path(key(name)))) {
-					return fmt.Errorf("%d bytes of %s came", n, name)
-				}
-			}
-			return nil
-		})
-		eventually(t, time.Minute, func() error { // what was asked for last has landed
 			if here, want := z.stat(key("snapshot")).Here, int64(512<<10); here < want {
 				return fmt.Errorf("%d bytes of the last parent are here, want %d", here, want)
 			}
 			return nil
 		})
-		before := map[string]int{}
-		for _, name := range []string{"second", "delta", "snapshot"} {
-			gets, _ := log.of(key(name))
-			before[name] = len(gets)
+		p.quiet()
+		chain := []string{"second", "delta", "snapshot"}
+		for _, name := range chain {
+			if got := p.of(key(name)); got.requests > 2 || got.received > 512<<10 {
+				t.Errorf("%s took %+v", name, got)
+			}
 		}
+		p.forget()
 		args := []string{"info", "--output=json", "--backing-chain", "second"}
 		if want, got := qemuImg(t, dir, args...), qemuImg(t, z.path(away), args...); !reflect.DeepEqual(got, want) {
 			t.Errorf("info of the cold chain:\n%v\nof the local one:\n%v", got, want)
 		}
-		for name, n := range before {
-			if gets, _ := log.of(key(name)); len(gets) != n {
-				t.Errorf("%s: %v after %d requests that were enough", name, gets, n)
-			}
-			if _, bytes := log.of(key(name)); bytes > 512<<10 {
-				t.Errorf("%d bytes of %s came", bytes, name)
+		p.quiet()
+		for _, name := range chain {
+			if got := p.of(key(name)); got.requests > 0 {
+				t.Errorf("%s took %+v more", name, got)
 			}
 		}
 	})
-}
-
-func fileSize(t testing.TB, path string) int64 {
-	t.Helper()
-	st, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st.Size()
 }

@@ -34,7 +34,7 @@ const (
 )
 
 // hardTime is for how long a call is tried again.
-const hardTime = 90 * time.Second
+const hardTime = patience
 
 // call is one procedure, tried again over lost connections and servers that are not
 // there or ask for patience.

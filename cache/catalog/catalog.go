@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 
 // formatVersion is the version of the whole catalog, in the first record. It
 // is incremented when an older depotfs must not touch the catalog any more.
-const formatVersion = 1
+const formatVersion = 2 // 1 had no journal
 
 // Names of records of kindMeta.
 const (
@@ -27,6 +28,9 @@ const (
 	metaSeqs   = "numbers" // the same of cookies, generations and intents
 	metaTick   = "tick"    // counts Syncs: see floor
 	metaTotals = "totals"  // Totals at the last clean stop
+	// metaFlushed is the number of the last commit that is in Badger; those after it are
+	// in the journal.
+	metaFlushed = "flushed"
 )
 
 // Options are what a Catalog needs from its owner. All fields but Log may be left zero.
@@ -38,6 +42,8 @@ type Options struct {
 	ReserveInos func(upTo Ino) error
 	// FirstIno is that mark when the catalog is new: its numbers start above.
 	FirstIno Ino
+	// MaxMapped is how many bytes of the tables Trim leaves mapped (default 96 MiB).
+	MaxMapped int64
 	// Now is the clock (default time.Now).
 	Now func() time.Time
 }
@@ -56,6 +62,13 @@ type Catalog struct {
 
 	inos numbers
 	seqs numbers
+
+	commit  sync.Mutex // serialises Updates and flushes; guards journal
+	journal journal
+
+	state   sync.RWMutex // held for moments, after commit; guards what Views begin with:
+	overlay *overlay     // (who holds commit may read it without)
+	seq     uint64       // number of the last commit
 
 	tally  tally
 	recent recent
@@ -80,12 +93,16 @@ func Open(dir string, o Options) (_ *Catalog, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.MaxMapped == 0 {
+		o.MaxMapped = defaultMapped
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create catalog: %w", err)
 	}
 	c := &Catalog{dir: dir, o: o, log: o.Log}
 	c.room.dir, c.room.min = dir, minRoom
 	c.recent.init()
+	c.overlay = newOverlay()
 	if c.lock, err = lockDir(dir); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", dir, err)
 	}
@@ -96,6 +113,7 @@ func Open(dir string, o Options) (_ *Catalog, err error) {
 				c.closeBadger()
 			}
 			c.syncer.close()
+			c.journal.f.Close()
 			c.lock.Close()
 		}
 	}()
@@ -126,7 +144,15 @@ func Open(dir string, o Options) (_ *Catalog, err error) {
 	if err := discardByproducts(dir); err != nil {
 		return nil, err
 	}
+	if !c.unclean { // after a clean stop a journal is somebody else's
+		if err := os.Remove(filepath.Join(dir, journalName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
 	if err := c.openBadger(); err != nil {
+		return nil, err
+	}
+	if c.journal.f, err = openJournal(dir); err != nil {
 		return nil, err
 	}
 	if c.isNew {
@@ -200,18 +226,18 @@ func (c *Catalog) create() error {
 	c.inos.init(c, metaInos, inos, c.o.ReserveInos)
 	c.seqs.init(c, metaSeqs, seqs, nil)
 	c.tally.init()
-	return c.Update(func(tx *Tx) error {
+	c.syncer.commits.Add(1)
+	return c.direct(func(txn *badger.Txn) error {
 		return errors.Join(
-			tx.putMeta(metaFormat, formatVersion), tx.putMeta(metaEpoch, c.epoch),
-			tx.putMeta(metaInos, inos), tx.putMeta(metaSeqs, seqs), tx.putMeta(metaTick, 0))
+			setMeta(txn, metaFormat, formatVersion), setMeta(txn, metaEpoch, c.epoch), setMeta(txn, metaFlushed, 0),
+			setMeta(txn, metaInos, inos), setMeta(txn, metaSeqs, seqs), setMeta(txn, metaTick, 0))
 	})
 }
 
 func (c *Catalog) load() error {
-	var inos, seqs uint64
-	err := c.View(func(tx *Tx) error {
-		format, err := tx.meta(metaFormat)
-		if err != nil {
+	var inos, seqs, format uint64
+	err := c.View(func(tx *Tx) (err error) {
+		if format, err = tx.meta(metaFormat); err != nil {
 			return err
 		}
 		if format > formatVersion {
@@ -228,12 +254,25 @@ func (c *Catalog) load() error {
 		} else if tick < f.tick {
 			return damagedf("sync %d was done, but the last one in the log is %d", f.tick, tick)
 		}
-		return nil
+		if format > 1 {
+			c.seq, err = tx.meta(metaFlushed)
+		}
+		return err
 	})
 	if errors.Is(err, ErrNotFound) {
 		return damagedf("%v", err)
 	}
 	if err != nil {
+		return err
+	}
+	if format < formatVersion { // an older depotfs must not overlook the journal
+		if err := c.direct(func(txn *badger.Txn) error {
+			return errors.Join(setMeta(txn, metaFormat, formatVersion), setMeta(txn, metaFlushed, 0))
+		}); err != nil {
+			return err
+		}
+	}
+	if err := c.replay(c.same); err != nil {
 		return err
 	}
 	c.inos.init(c, metaInos, inos, c.o.ReserveInos)
@@ -264,6 +303,9 @@ func (c *Catalog) close() error {
 	c.closed.Store(true)
 	c.syncer.close()
 	defer c.lock.Close()
+	if jerr := c.journal.f.Close(); err == nil {
+		err = jerr
+	}
 	if cerr := c.closeBadger(); err == nil {
 		err = cerr
 	}
@@ -272,6 +314,10 @@ func (c *Catalog) close() error {
 	}
 	boot, err := bootID()
 	if err != nil {
+		return fmt.Errorf("close catalog %s: %w", c.dir, err)
+	}
+	// Sync emptied it. One that is there after a clean stop is none of this catalog's.
+	if err := os.Remove(filepath.Join(c.dir, journalName)); err != nil {
 		return fmt.Errorf("close catalog %s: %w", c.dir, err)
 	}
 	mark := marker{phase: phaseClean, boot: boot}

@@ -83,12 +83,14 @@ func encodeUpload(u *Upload) []byte {
 	e.uint(u.Gen)
 	e.stamp(u.Stamp)
 	e.int(u.Created)
+	e.bool(u.HasCRC)
+	e.fixed(u.CRC64)
 	return e.buf
 }
 
 func decodeUpload(ino Ino, buf []byte) (*Upload, error) {
 	d := newDecoder(buf)
-	u := &Upload{Ino: ino, Key: d.string(), UploadID: d.string(), PartSize: d.int(), Size: d.int(), Gen: d.uint(), Stamp: d.stamp(), Created: d.int()}
+	u := &Upload{Ino: ino, Key: d.string(), UploadID: d.string(), PartSize: d.int(), Size: d.int(), Gen: d.uint(), Stamp: d.stamp(), Created: d.int(), HasCRC: d.bool(), CRC64: d.fixed()}
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -100,12 +102,13 @@ func encodePart(p UploadPart) []byte {
 	e.int(p.Size)
 	e.fixed(p.CRC64)
 	e.string(p.ETag)
+	e.int(p.Off)
 	return e.buf
 }
 
 func decodePart(number int, buf []byte) (UploadPart, error) {
 	d := newDecoder(buf)
-	p := UploadPart{Number: number, Size: d.int(), CRC64: d.fixed(), ETag: d.string()}
+	p := UploadPart{Number: number, Size: d.int(), CRC64: d.fixed(), ETag: d.string(), Off: d.int()}
 	return p, d.err
 }
 

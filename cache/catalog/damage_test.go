@@ -221,7 +221,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = []byte(strings.Replace(string(b), `"format": 1`, `"format": 2`, 1))
+	b = []byte(strings.Replace(string(b), fmt.Sprintf(`"format": %d`, formatVersion), fmt.Sprintf(`"format": %d`, formatVersion+1), 1))
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 
 	dir = t.TempDir()
 	c := openForTest(t, dir)
-	if err := c.Update(func(tx *Tx) error { return tx.putMeta(metaFormat, formatVersion+1) }); err != nil {
+	if err := c.putMeta(metaFormat, formatVersion+1); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Close(); err != nil {

@@ -25,26 +25,23 @@ func (tx *Tx) PutDirent(d Dirent) error {
 	if err := tx.dropCookie(d.Parent, d.Name, d.Cookie); err != nil {
 		return err
 	}
-	return tx.NewDirent(d)
+	return tx.putDirent(d, tx.set)
 }
 
 // NewDirent is PutDirent of a name that does not exist, without a look.
-func (tx *Tx) NewDirent(d Dirent) error {
+func (tx *Tx) NewDirent(d Dirent) error { return tx.putDirent(d, tx.setNew) }
+
+func (tx *Tx) putDirent(d Dirent, set func(key, val []byte) error) error {
 	if d.Cookie == 0 {
 		var err error
 		if d.Cookie, err = tx.c.NextCookie(); err != nil {
 			return err
 		}
 	}
-	// A write (of nothing) that HasChildren reads: so that a directory that is
-	// found empty and one that gets a name at the same time conflict.
-	if err := tx.delete(numberKey(kindChildren, uint64(d.Parent))); err != nil {
+	if err := set(numberNameKey(kindDirent, uint64(d.Parent), d.Name), encodeDirent(d)); err != nil {
 		return err
 	}
-	if err := tx.set(numberNameKey(kindDirent, uint64(d.Parent), d.Name), encodeDirent(d)); err != nil {
-		return err
-	}
-	return tx.set(pairKey(kindCookie, uint64(d.Parent), d.Cookie), encodeCookie(d))
+	return set(pairKey(kindCookie, uint64(d.Parent), d.Cookie), encodeCookie(d))
 }
 
 // DeleteDirent removes a name; one that does not exist is no error.
@@ -87,12 +84,8 @@ func (tx *Tx) ReadDir(parent Ino, after uint64, fn func(Dirent) bool) error {
 	})
 }
 
-// HasChildren says whether parent has any name. In an Update the answer
-// conflicts with every PutDirent in the same directory.
+// HasChildren says whether parent has any name.
 func (tx *Tx) HasChildren(parent Ino) (bool, error) {
-	if _, err := tx.get(numberKey(kindChildren, uint64(parent))); err != nil && !errors.Is(err, ErrNotFound) {
-		return false, err
-	}
 	var b batch
 	err := tx.fill(&b, numberKey(kindDirent, uint64(parent)), numberKey(kindDirent, uint64(parent)), 1)
 	return b.len() > 0, err

@@ -6,8 +6,7 @@
 //
 // A Catalog is opened once per mount (ErrInUse otherwise). The heart reads in
 // View and changes in Update, both of which run a function on a Tx. An Update
-// is all or nothing, and is run again when it met another one; nothing here
-// knows what the records mean, except that DeleteInode removes all that hangs
+// is all or nothing, and one runs at a time; nothing here knows what the records mean, except that DeleteInode removes all that hangs
 // on an inode, that every name of a directory has a cookie, and that Totals
 // counts regular files by State.
 //
@@ -36,11 +35,30 @@
 // takes a missing field as zero. The directory as a whole has a format version
 // in its first record and in catalog.json (ErrNewer).
 //
+// # Commits
+//
+// A commit is a record in the journal (catalog.journal, one write(2)) and its values in
+// the overlay, a map in memory. Some hundreds of commits later, and for each Sync, the last
+// values of all keys go into Badger in one transaction (flush) and the journal is emptied:
+// a directory's record that each of its new files changes is stored once, and an intent
+// that came and went is not stored at all. What Update, View and scans see is Badger's
+// content under the overlay's. A View has a snapshot of both; the overlay keeps older
+// values for it.
+//
+//	crash                         then Open finds
+//	while a record is written     its beginning, at the journal's end: nobody was told
+//	before a flush                the journal's records, and does the flush
+//	within a flush                the same: Badger has all of it or nothing
+//	before the journal is empty   records with numbers up to Badger's, and passes over them
+//
+// Locks, in this order: Catalog.commit (one Update or flush), numbers.mu,
+// Catalog.state (what a View begins with), overlay.mu, and recent's and tally's.
+//
 // # Durability
 //
-// When Update returns, the change survives a kill of the process: Badger's log
-// is a mapped file, so the kernel has it. When a Sync that was called later
-// returns, it survives a power cut: Sync calls fdatasync on the logs of all
+// When Update returns, the change survives a kill of the process: the kernel has the
+// journal and Badger's log, which is a mapped file. When a Sync that was called later
+// returns, it survives a power cut: Sync flushes, calls fdatasync on the logs of all
 // memory tables (one, except right after a rotation) and syncs the directory
 // when files came or went; callers share it. Tables are synced by Badger before
 // their log is removed; that the name of a new file comes to the disk with its
@@ -63,6 +81,8 @@
 //
 //   - after a clean stop, catalog.json lists every file with size and checksum;
 //   - always, every block of every table that MANIFEST names is verified;
+//   - after a kill, every record of the journal has checksums and the next number, but
+//     for one that is cut short at its end;
 //   - after a kill, bytes behind the end of a log show that the end is a hole;
 //     after a power cut, logs behind a hole are removed (they were not synced);
 //   - catalog.floor, written after every Sync, has the number of the Sync, which
@@ -85,7 +105,7 @@
 //
 // # Memory
 //
-// What recent keeps is at most some 20 MiB. A memory table takes 21 MiB, a compaction under way some 50 MiB, an open
-// table its mapping; nothing grows with the tree but the page cache. Totals are
+// What recent keeps is at most some 20 MiB, the overlay 2. A memory table takes 21 MiB, a
+// compaction under way some 50 MiB, an open table its mapping; nothing grows with the tree but the page cache. Totals are
 // stored at a clean stop and counted by a scan after any other.
 package catalog

@@ -39,14 +39,14 @@ func (tx *Tx) PutInode(n *Inode) error {
 			return err
 		}
 	}
-	return tx.putInode(n, old, had)
+	return tx.putInode(n, old, had, tx.set)
 }
 
 // NewInode stores the record of a number that has none: PutInode without a look.
-func (tx *Tx) NewInode(n *Inode) error { return tx.putInode(n, class{}, false) }
+func (tx *Tx) NewInode(n *Inode) error { return tx.putInode(n, class{}, false, tx.setNew) }
 
-func (tx *Tx) putInode(n *Inode, old class, had bool) error {
-	if err := tx.set(numberKey(kindInode, uint64(n.Ino)), encodeInode(n)); err != nil {
+func (tx *Tx) putInode(n *Inode, old class, had bool, set func(key, val []byte) error) error {
+	if err := set(numberKey(kindInode, uint64(n.Ino)), encodeInode(n)); err != nil {
 		return fmt.Errorf("inode %d: %w", n.Ino, err)
 	}
 	tx.count(old, had, n.class(), true)
@@ -55,7 +55,7 @@ func (tx *Tx) putInode(n *Inode, old class, had bool) error {
 }
 
 // DeleteInode removes everything that is stored of ino but its names: record,
-// extents, extended attributes, upload with its parts, queue item, and the
+// extents, extended attributes, upload with its parts, sums, queue item, and the
 // ownership of its objects. What does not exist is no error.
 func (tx *Tx) DeleteInode(ino Ino) error {
 	n, err := tx.Inode(ino)
@@ -85,6 +85,11 @@ func (tx *Tx) DeleteInode(ino Ino) error {
 	}
 	if n == nil || n.Flags&FlagXattrs != 0 { // most have none, and a scan costs more than all else here
 		if err := tx.deleteAll(numberKey(kindXattr, uint64(ino))); err != nil {
+			return err
+		}
+	}
+	if n == nil || n.Base.Gen != 0 { // only what the depot has, or had, has sums
+		if err := tx.DeleteSums(ino); err != nil {
 			return err
 		}
 	}

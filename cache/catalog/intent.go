@@ -10,6 +10,7 @@ func (tx *Tx) PutIntent(t *Intent) error {
 			return err
 		}
 		t.Seq = seq
+		return tx.setNew(numberKey(kindIntent, t.Seq), encodeIntent(t))
 	}
 	return tx.set(numberKey(kindIntent, t.Seq), encodeIntent(t))
 }

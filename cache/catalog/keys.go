@@ -5,20 +5,21 @@ import "encoding/binary"
 // Every key starts with one of these bytes. They are part of the format: a
 // number of a kind that is no longer used is never given to another kind.
 const (
-	kindMeta     = 'a' // name -> format version, epoch, number limits, tick
-	kindInode    = 'i' // ino -> Inode
-	kindDirent   = 'd' // parent, name -> ino, type, cookie
-	kindCookie   = 'c' // parent, cookie -> ino, type, name
-	kindChildren = 'h' // parent -> never stored: the key that PutDirent and HasChildren conflict on
-	kindXattr    = 'x' // ino, name -> value
-	kindExtents  = 'e' // ino, chunk -> Extents
-	kindQueue    = 'q' // ino -> QueueItem
-	kindRemoval  = 'r' // object key -> Removal
-	kindUpload   = 'u' // ino -> Upload
-	kindPart     = 'p' // ino, part number -> UploadPart
-	kindIntent   = 't' // seq -> Intent
-	kindOwner    = 'k' // object key -> ino
-	kindSetting  = 's' // name -> value
+	kindMeta   = 'a' // name -> format version, epoch, number limits, tick
+	kindInode  = 'i' // ino -> Inode
+	kindDirent = 'd' // parent, name -> ino, type, cookie
+	kindCookie = 'c' // parent, cookie -> ino, type, name
+	// 'h' was a key that was deleted and never stored.
+	kindXattr   = 'x' // ino, name -> value
+	kindExtents = 'e' // ino, chunk -> Extents
+	kindQueue   = 'q' // ino -> QueueItem
+	kindRemoval = 'r' // object key -> Removal
+	kindUpload  = 'u' // ino -> Upload
+	kindPart    = 'p' // ino, part number -> UploadPart
+	kindSums    = 'g' // ino -> Sums
+	kindIntent  = 't' // seq -> Intent
+	kindOwner   = 'k' // object key -> ino
+	kindSetting = 's' // name -> value
 )
 
 func numberKey(kind byte, n uint64) []byte {

@@ -186,7 +186,9 @@ func discardByproducts(dir string) error { return removeWhere(dir, isByproduct) 
 
 // wipe removes what a creation left that was cut short.
 func wipe(dir string) error {
-	return removeWhere(dir, func(name string) bool { return isData(name) || isByproduct(name) || name == floorName })
+	return removeWhere(dir, func(name string) bool {
+		return isData(name) || isByproduct(name) || name == floorName || name == journalName
+	})
 }
 
 func removeWhere(dir string, match func(string) bool) error {

@@ -23,6 +23,7 @@ type model struct {
 	removals map[string]catalog.Removal
 	uploads  map[catalog.Ino]catalog.Upload
 	parts    map[catalog.Ino]map[int]catalog.UploadPart
+	sums     map[catalog.Ino]catalog.Sums
 	intents  map[uint64]catalog.Intent
 	owners   map[string]catalog.Ino
 	settings map[string]string
@@ -33,7 +34,7 @@ func newModel() *model {
 		inodes: map[catalog.Ino]catalog.Inode{}, dirents: map[catalog.Ino]map[string]catalog.Dirent{},
 		xattrs: map[catalog.Ino]map[string]string{}, extents: map[catalog.Ino]catalog.Extents{},
 		queue: map[catalog.Ino]catalog.QueueItem{}, removals: map[string]catalog.Removal{},
-		uploads: map[catalog.Ino]catalog.Upload{}, parts: map[catalog.Ino]map[int]catalog.UploadPart{},
+		uploads: map[catalog.Ino]catalog.Upload{}, parts: map[catalog.Ino]map[int]catalog.UploadPart{}, sums: map[catalog.Ino]catalog.Sums{},
 		intents: map[uint64]catalog.Intent{}, owners: map[string]catalog.Ino{}, settings: map[string]string{},
 	}
 }
@@ -55,7 +56,7 @@ func (m *model) step(r *rand.Rand, tx *catalog.Tx) error {
 	ino := catalog.Ino(1 + r.IntN(modelInos))
 	name := fmt.Sprintf("n%d", r.IntN(modelNames))
 	key := "key/" + name
-	switch r.IntN(20) {
+	switch r.IntN(22) {
 	case 0, 1, 2:
 		n := sampleInode(ino)
 		n.Flags |= catalog.FlagXattrs // it may get some
@@ -111,15 +112,26 @@ func (m *model) step(r *rand.Rand, tx *catalog.Tx) error {
 		delete(m.removals, key)
 		return tx.DeleteRemoval(key)
 	case 16:
-		u := catalog.Upload{Ino: ino, Key: key, UploadID: name, PartSize: 1, Size: 2, Gen: 3, Stamp: catalog.Stamp{Ino: 4}, Created: 5}
+		u := catalog.Upload{Ino: ino, Key: key, UploadID: name, PartSize: 1, Size: 2, Gen: 3, Stamp: catalog.Stamp{Ino: 4}, Created: 5, CRC64: r.Uint64(), HasCRC: r.IntN(2) == 0}
 		m.uploads[ino] = u
-		p := catalog.UploadPart{Number: 1 + r.IntN(5), Size: r.Int64(), CRC64: r.Uint64(), ETag: name}
+		p := catalog.UploadPart{Number: 1 + r.IntN(5), Off: r.Int64(), Size: r.Int64(), CRC64: r.Uint64(), ETag: name}
 		inner(m.parts, ino)[p.Number] = p
 		return errors.Join(tx.PutUpload(&u), tx.PutPart(ino, p))
 	case 17:
 		delete(m.uploads, ino)
 		delete(m.parts, ino)
 		return tx.DeleteUpload(ino)
+	case 20:
+		n := r.IntN(5)
+		s := catalog.Sums{Gen: r.Uint64(), Grain: 10, Size: int64(10 * n), CRC64: make([]uint64, n), Known: make([]bool, n)}
+		for i := range n {
+			s.CRC64[i], s.Known[i] = r.Uint64(), r.IntN(2) == 0
+		}
+		m.sums[ino] = s
+		return tx.PutSums(ino, &s)
+	case 21:
+		delete(m.sums, ino)
+		return tx.DeleteSums(ino)
 	case 18:
 		if len(m.intents) > 5 {
 			for seq := range m.intents {
@@ -152,6 +164,7 @@ func (m *model) deleteInode(ino catalog.Ino) {
 	delete(m.queue, ino)
 	delete(m.uploads, ino)
 	delete(m.parts, ino)
+	delete(m.sums, ino)
 }
 
 func randomRanges(r *rand.Rand, n int) []catalog.Range {
@@ -165,15 +178,20 @@ func randomRanges(r *rand.Rand, n int) []catalog.Range {
 	return out
 }
 
-// check compares all that the catalog says with the model.
-func (m *model) check(t *testing.T, c *catalog.Catalog) {
-	t.Helper()
-	same := func(what string, got, want any) {
+// same compares one thing that the catalog says with the model's.
+func same(t *testing.T) func(what string, got, want any) {
+	return func(what string, got, want any) {
 		t.Helper()
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n got %v\nwant %v", what, got, want)
 		}
 	}
+}
+
+// check compares all that the catalog says with the model.
+func (m *model) check(t *testing.T, c *catalog.Catalog) {
+	t.Helper()
+	same := same(t)
 	view(t, c, func(tx *catalog.Tx) error {
 		inodes, queue, uploads := map[catalog.Ino]catalog.Inode{}, map[catalog.Ino]catalog.QueueItem{}, map[catalog.Ino]catalog.Upload{}
 		removals, intents := map[string]catalog.Removal{}, map[uint64]catalog.Intent{}
@@ -244,6 +262,13 @@ func (m *model) checkIno(tx *catalog.Tx, ino catalog.Ino, same func(string, any,
 	same("extents", x, m.extents[ino])
 	parts, perr := tx.Parts(ino)
 	same("parts", parts, slices.SortedFunc(maps.Values(m.parts[ino]), func(a, b catalog.UploadPart) int { return a.Number - b.Number }))
+	s, serr := tx.Sums(ino)
+	if want, ok := m.sums[ino]; ok {
+		err = errors.Join(err, serr)
+		same("sums", s, &want)
+	} else {
+		same("sums' error", errors.Is(serr, catalog.ErrNotFound), true)
+	}
 	return errors.Join(err, herr, xerr, eerr, perr)
 }
 
@@ -264,8 +289,13 @@ func TestModel(t *testing.T) {
 						return err
 					}
 				}
-				return nil
+				return m.checkIno(tx, catalog.Ino(1+r.IntN(modelInos)), same(t)) // sees its own changes
 			})
+			if r.IntN(10) == 0 {
+				if err := c.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
 			scratch := newModel()
 			if err := c.Update(func(tx *catalog.Tx) error {
 				return errors.Join(scratch.step(r, tx), giveUp)

@@ -43,9 +43,11 @@ func (n *numbers) take() (uint64, error) {
 }
 
 func (n *numbers) reserveLocked(upTo uint64) error {
-	err := n.c.Update(func(tx *Tx) error { return tx.putMeta(n.name, upTo) })
+	// Not Update and Sync: the caller may be in an Update.
+	err := n.c.putMeta(n.name, upTo)
 	if err == nil {
-		err = n.c.Sync(context.Background())
+		n.c.syncer.commits.Add(1)
+		err = n.c.syncFlushed(context.Background())
 	}
 	if err == nil && n.reserve != nil {
 		err = n.reserve(Ino(upTo))

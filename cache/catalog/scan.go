@@ -3,6 +3,7 @@ package catalog
 import (
 	"bytes"
 	"runtime/debug"
+	"strings"
 
 	badger "github.com/dgraph-io/badger/v4"
 )
@@ -66,17 +67,47 @@ func (tx *Tx) scan(prefix, from []byte, fn func(key, val []byte) (bool, error)) 
 	}
 }
 
-// fill adds at most size records to b.
-func (tx *Tx) fill(b *batch, prefix, from []byte, size int) (err error) {
+// fill adds at most size records to b: what Badger has, with what the overlay and the
+// transaction itself changed.
+func (tx *Tx) fill(b *batch, prefix, from []byte, size int) error {
+	list := tx.overlay.within(nil, prefix, from, tx.seq)
+	if tx.writes != nil {
+		list = tx.writes.within(list, prefix, from)
+	}
+	return tx.merge(b, latest(list), prefix, from, size)
+}
+
+func (tx *Tx) merge(b *batch, changed []pair, prefix, from []byte, size int) (err error) {
 	defer guard(&err)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	it := tx.badger().NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
-	for it.Seek(from); it.Valid() && b.len() < size; it.Next() {
-		item := it.Item()
-		b.add(item.Key())
-		if err := item.Value(func(v []byte) error { b.add(v); return nil }); err != nil {
-			return err
+	for it.Seek(from); b.len() < size; {
+		stored := it.Valid()
+		if !stored && len(changed) == 0 {
+			return nil
+		}
+		order := -1 // of the next stored record to the next changed one
+		if !stored {
+			order = 1
+		} else if len(changed) > 0 {
+			order = strings.Compare(string(it.Item().Key()), changed[0].key)
+		}
+		if order < 0 {
+			item := it.Item()
+			b.add(item.Key())
+			if err := item.Value(func(v []byte) error { b.add(v); return nil }); err != nil {
+				return err
+			}
+		} else {
+			if p := changed[0]; p.val != nil {
+				b.add([]byte(p.key))
+				b.add(p.val)
+			}
+			changed = changed[1:]
+		}
+		if stored && order <= 0 {
+			it.Next()
 		}
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 
 // syncer makes commits durable, many callers at a time.
 type syncer struct {
-	commits atomic.Uint64 // committed transactions
+	commits atomic.Uint64 // transactions that Badger has committed
 	running chan struct{} // holds one token while a round runs
 	rounds  sync.WaitGroup
 
@@ -80,6 +80,14 @@ func (c *Catalog) Sync(ctx context.Context) error {
 	if c.closed.Load() {
 		return ErrClosed
 	}
+	if err := c.flush(); err != nil {
+		return fmt.Errorf("sync catalog: %w", err)
+	}
+	return c.syncFlushed(ctx)
+}
+
+// syncFlushed is Sync of what Badger has. It takes no lock that an Update holds.
+func (c *Catalog) syncFlushed(ctx context.Context) error {
 	s := &c.syncer
 	s.mu.Lock()
 	r := s.next
@@ -132,7 +140,7 @@ func (s *syncer) sync() error {
 // MANIFEST was cut below it.
 func (s *syncer) syncOnce() error {
 	s.tick++
-	if err := s.commitTick(); err != nil {
+	if err := s.c.putMeta(metaTick, s.tick); err != nil {
 		return err
 	}
 	// Everything committed is now in the log of the active memory table, or of
@@ -170,16 +178,6 @@ func (s *syncer) syncManifest() (prefix, error) {
 		return prefix{}, err
 	}
 	return prefixOf(b), fdatasync(path)
-}
-
-func (s *syncer) commitTick() (err error) {
-	defer guard(&err)
-	tx := Tx{c: s.c, txn: s.c.db.NewTransaction(true)}
-	defer tx.txn.Discard()
-	if err := tx.putMeta(metaTick, s.tick); err != nil {
-		return err
-	}
-	return tx.commit()
 }
 
 // fdatasync covers what was written through Badger's mapping too: Linux marks a page

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+
+	badger "github.com/dgraph-io/badger/v4"
 )
 
 // Totals are sums over all inodes, kept in memory: asking costs nothing.
@@ -38,8 +40,10 @@ func (t *tally) init() {
 
 // save stores the totals: the last change before a clean stop.
 func (t *tally) save(c *Catalog) error {
-	// Not Update: a disk that is nearly full has room for this one.
-	return c.try(func(tx *Tx) error { return tx.set(nameKey(kindMeta, metaTotals), encodeTotals(c.Totals())) })
+	c.syncer.commits.Add(1)
+	return c.direct(func(txn *badger.Txn) error {
+		return txn.SetEntry(&badger.Entry{Key: nameKey(kindMeta, metaTotals), Value: encodeTotals(c.Totals())})
+	})
 }
 
 // load takes what save stored, which is only right after a clean stop.

@@ -51,22 +51,32 @@ func TestUpdatesThatMeetAreBothDone(t *testing.T) {
 // TestRmdirMeetsCreate: a directory that was found empty does not get a name meanwhile.
 func TestRmdirMeetsCreate(t *testing.T) {
 	c := open(t, t.TempDir(), catalog.Options{})
-	update(t, c, func(tx *catalog.Tx) error { return tx.PutInode(&catalog.Inode{Ino: 5, Mode: 0o040755}) })
-	notEmpty := errors.New("not empty")
-	runs := 0
-	err := c.Update(func(tx *catalog.Tx) error {
-		runs++
-		has, err := tx.HasChildren(5)
-		if err != nil || has {
-			return errors.Join(err, notEmpty)
-		}
-		if runs == 1 {
-			update(t, c, func(tx *catalog.Tx) error { return tx.PutDirent(catalog.Dirent{Parent: 5, Name: "new", Ino: 6}) })
-		}
-		return tx.DeleteInode(5)
-	})
-	if !errors.Is(err, notEmpty) || runs != 2 {
-		t.Errorf("removed although a name came meanwhile: %v after %d runs", err, runs)
+	for dir := catalog.Ino(5); dir < 205; dir++ {
+		update(t, c, func(tx *catalog.Tx) error { return tx.PutInode(&catalog.Inode{Ino: dir, Mode: 0o040755}) })
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			update(t, c, func(tx *catalog.Tx) error {
+				if _, err := tx.Inode(dir); err != nil {
+					return nil // it is gone
+				}
+				return tx.PutDirent(catalog.Dirent{Parent: dir, Name: "new", Ino: 6})
+			})
+		})
+		update(t, c, func(tx *catalog.Tx) error {
+			has, err := tx.HasChildren(dir)
+			if err != nil || has {
+				return err
+			}
+			return tx.DeleteInode(dir)
+		})
+		wg.Wait()
+		view(t, c, func(tx *catalog.Tx) error {
+			_, gone := tx.Inode(dir)
+			if has, err := tx.HasChildren(dir); err != nil || has == (gone != nil) {
+				t.Errorf("directory %d: has a name %v, removed %v, %v", dir, has, gone != nil, err)
+			}
+			return nil
+		})
 	}
 }
 

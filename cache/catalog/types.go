@@ -129,11 +129,15 @@ type Upload struct {
 	Gen      uint64
 	Stamp    Stamp
 	Created  int64 // ns
+	// CRC64 is of the whole version, where HasCRC: from before the object is made.
+	CRC64  uint64
+	HasCRC bool
 }
 
 // UploadPart is a part that the store has confirmed.
 type UploadPart struct {
 	Number int
+	Off    int64
 	Size   int64
 	CRC64  uint64
 	ETag   string

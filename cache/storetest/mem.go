@@ -24,6 +24,8 @@ type Mem struct {
 	PageSize int
 	// MinPart is the size that all parts but the last must have (default 5 MiB, as S3).
 	MinPart int64
+	// NoCopiedSums keeps the checksums of copied parts to itself, as versitygw and MinIO do.
+	NoCopiedSums bool
 	// MaxKey is the longest key in bytes (default 1,024, as S3).
 	MaxKey int
 

@@ -108,7 +108,12 @@ func (m *Mem) CopyPart(ctx context.Context, key, uploadID string, n int, src str
 	}
 	data := o.data[offset : offset+length]
 	digest := md5.Sum(data)
-	return m.addPartLocked(ctx, "part-copy", key, uploadID, n, data, hex.EncodeToString(digest[:]), crc64nvme.Checksum(data))
+	p, err := m.addPartLocked(ctx, "part-copy", key, uploadID, n, data, hex.EncodeToString(digest[:]), crc64nvme.Checksum(data))
+	if err == nil && m.NoCopiedSums {
+		p.CRC64, p.HasCRC64 = 0, false
+		m.uploads[uploadID].parts[n].part = p
+	}
+	return p, err
 }
 
 // CompleteMultipart implements cache.Store. A completion that is refused leaves

@@ -43,6 +43,7 @@ func Test(t *testing.T, newStore func(t *testing.T) (cache.Store, string)) {
 		{"MultipartAbort", testMultipartAbort},
 		{"ListMultiparts", testListMultiparts},
 		{"CopyPart", testCopyPart},
+		{"CopyPartDelta", testCopyPartDelta},
 		{"Copy", testCopy},
 		{"CopyGuards", testCopyGuards},
 		{"CopyReplace", testCopyReplace},
@@ -158,7 +159,7 @@ func (f *fixture) upload(name string, o cache.PutOptions) string {
 	id, err := f.s.CreateMultipart(f.ctx, f.key(name), o)
 	f.must(err)
 	f.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
 		if err := f.s.AbortMultipart(ctx, f.key(name), id); err != nil {
 			f.Errorf("abort of an upload that may be complete: %v", err)

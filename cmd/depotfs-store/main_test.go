@@ -106,7 +106,7 @@ func start(t *testing.T, dir string, env ...string) *process {
 	w.Close()
 	go func() { p.err = p.cmd.Wait(); close(p.ended) }()
 	t.Cleanup(func() { p.cmd.Process.Kill(); <-p.ended })
-	r.SetReadDeadline(time.Now().Add(20 * time.Second))
+	r.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		p.stdout += lines.Text() + "\n"
@@ -128,8 +128,8 @@ func (p *process) end(t *testing.T, sig syscall.Signal) error {
 	select {
 	case <-p.ended:
 		return p.err
-	case <-time.After(15 * time.Second):
-		t.Fatalf("still running 15 s after %v", sig)
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("still running 2 minutes after %v", sig)
 		return nil
 	}
 }

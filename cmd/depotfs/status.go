@@ -130,6 +130,9 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 	if st.Store.State != "off" {
 		t.add("", trafficLine(st.Store.StoreUsage))
 	}
+	if st.Store.State == "on" && !st.Store.Capabilities.CopyPart {
+		t.add("", "changed files are sent whole: it cannot copy parts of objects")
+	}
 	t.add("pending", pendingLine(st.Pending))
 	if line := adoptionLine(st.Adoption); line != "" {
 		t.add("adoption", line)

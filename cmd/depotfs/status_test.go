@@ -50,6 +50,17 @@ func TestStatusPicture(t *testing.T) {
 	}
 }
 
+// A store that cannot copy parts costs a whole upload for every change.
+func TestStatusSaysThatChangesAreSentWhole(t *testing.T) {
+	for _, can := range []bool{true, false} {
+		var got strings.Builder
+		drawStatus(&got, cache.Status{Store: cache.StoreStatus{State: "on", Bucket: "b", Capabilities: cache.Capabilities{CopyPart: can}}}, time.Now())
+		if said := strings.Contains(got.String(), "changed files are sent whole"); said == can {
+			t.Errorf("copies parts: %v, and status says\n%s", can, got.String())
+		}
+	}
+}
+
 // A share that is gone is the first thing to see.
 func TestStatusShowsThatTheShareIsGone(t *testing.T) {
 	var got strings.Builder

@@ -61,9 +61,21 @@ func (s *system) umount(ctx context.Context, name string) error {
 		return busyText(m.Mountpoint, unix.EBUSY)
 	case errors.Is(err, errNoDaemon):
 		return busyText(m.Mountpoint, detach(m.Mountpoint))
+	case !s.mounted(m):
+		return ended.wait(ctx) // the daemon has unmounted it, and ended before its answer was out
 	default:
 		return err
 	}
+}
+
+// mounted says whether a mount is in the table as it is now.
+func (s *system) mounted(m mountEntry) bool {
+	now, err := s.mounts()
+	if err != nil {
+		return true // nobody knows
+	}
+	e, ok := entry(now.at(m.Mountpoint))
+	return ok && e == m
 }
 
 // detach removes a mount from the table without asking a daemon.

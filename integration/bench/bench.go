@@ -20,6 +20,7 @@ type bench struct {
 	dir      string // all of it
 	say      io.Writer
 	server   *server
+	limits   limits // depotfs's defaults
 	loopback string // the program
 	local    *section
 	cold     *section
@@ -47,7 +48,14 @@ type row struct {
 	run func(ctx context.Context, c *column) (float64, error)
 	// counted rows say what went over the line meanwhile.
 	counted bool
-	cells   map[*column]*cell
+	// bars are the figures that depotfs has to reach.
+	bars []bar
+	// rounds limits how often a row that takes long is measured, and peerRounds how
+	// often in the columns of peers; 0: in all rounds.
+	rounds, peerRounds int
+	// tidy makes room after each measurement; may be nil.
+	tidy  func(ctx context.Context, c *column) error
+	cells map[*column]*cell
 }
 
 // cell is what was measured of one row in one column.
@@ -55,7 +63,8 @@ type cell struct {
 	samples []float64
 	ratios  []float64 // to the first column in the same round; above 1 is better
 	lines   []traffic
-	err     error // the first failure; nothing is measured after it
+	found   map[string][]float64 // what else a run found out, by name
+	err     error                // the first failure; nothing is measured after it
 }
 
 // newBench makes the directory and starts what all columns need.
@@ -84,6 +93,9 @@ func newBench(ctx context.Context, opts options, say io.Writer) (b *bench, err e
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return b, fmt.Errorf("build the loopback: %w\n%s", err, out)
+	}
+	if b.limits, err = defaultLimits(ctx, opts.program("depotfs")); err != nil {
+		return b, err
 	}
 	if b.server, err = startServer(ctx, opts.program("depotfs-store"), b.sub("store")); err != nil {
 		return b, err
@@ -133,18 +145,26 @@ func (b *bench) measure(ctx context.Context, s *section) error {
 	return nil
 }
 
+// in says whether a row is measured in a column in this round.
+func (r *row) in(round int, c *column) bool {
+	return (r.rounds == 0 || round < r.rounds) && (c.peer == nil || r.peerRounds == 0 || round < r.peerRounds)
+}
+
 func (b *bench) measureRow(ctx context.Context, s *section, r *row, round int) error {
 	values := make([]float64, len(s.columns))
 	for i := range s.columns {
 		at := (i + round) % len(s.columns)
 		c := s.columns[at]
 		one := r.cell(c)
-		if one.err != nil {
+		if one.err != nil || !r.in(round, c) {
 			continue
 		}
 		value, moved, err := r.measure(ctx, c)
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if r.tidy != nil && !errors.Is(err, errNot) {
+			err = errors.Join(err, r.tidy(ctx, c))
 		}
 		if err != nil {
 			one.err = err
@@ -155,6 +175,7 @@ func (b *bench) measureRow(ctx context.Context, s *section, r *row, round int) e
 		if r.counted {
 			one.lines = append(one.lines, moved)
 		}
+		one.keep(c.found)
 	}
 	for i, c := range s.columns {
 		if values[i] > 0 && values[0] > 0 {
@@ -174,6 +195,16 @@ func (r *row) cell(c *column) *cell {
 	return r.cells[c]
 }
 
+// keep adds what a run found out.
+func (c *cell) keep(found map[string]float64) {
+	if c.found == nil {
+		c.found = map[string][]float64{}
+	}
+	for name, value := range found {
+		c.found[name] = append(c.found[name], value)
+	}
+}
+
 // measure runs a row once in a column.
 func (r *row) measure(ctx context.Context, c *column) (value float64, moved traffic, err error) {
 	if r.prepare != nil {
@@ -182,16 +213,18 @@ func (r *row) measure(ctx context.Context, c *column) (value float64, moved traf
 		}
 	}
 	unix.Sync() // what others left to be written is not ours to wait for
+	c.found = map[string]float64{}
 	var before traffic
 	if r.counted {
-		if before, err = c.traffic(ctx); err != nil {
+		if before, err = c.quiet(ctx); err != nil {
 			return 0, moved, err
 		}
 	}
 	if value, err = r.run(ctx, c); err != nil || !r.counted {
 		return value, moved, err
 	}
-	after, err := c.traffic(ctx)
+	// What was asked for too much may still be on its way.
+	after, err := c.quiet(ctx)
 	return value, after.minus(before), err
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,7 +103,7 @@ func TestProxyDelaysAndDoesNotThrottle(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	const delay = 50 * time.Millisecond
+	const delay = 500 * time.Millisecond
 	p, err := newProxy(server.Listener.Addr().String(), delay)
 	if err != nil {
 		t.Fatal(err)
@@ -128,8 +129,8 @@ func TestProxyDelaysAndDoesNotThrottle(t *testing.T) {
 	if !bytes.Equal(got, body) {
 		t.Error("the proxy changes bytes")
 	}
-	// Were every piece of 64 KiB delayed by itself, it would take 50 s.
-	if took > 20*time.Second {
+	// Were every piece of 64 KiB delayed by itself, it would take more than 8 minutes.
+	if took > 4*time.Minute {
 		t.Errorf("%d MiB took %v", size>>20, took)
 	}
 	if n := p.traffic(); n.Requests != 2 || n.Received < size {
@@ -196,5 +197,72 @@ func TestFlags(t *testing.T) {
 		if _, err := parse(args, io.Discard); err == nil {
 			t.Errorf("%v is accepted", args)
 		}
+	}
+}
+
+// A bar is shown in all columns; depotfs alone has to meet it.
+func TestBarsAreShownAndCounted(t *testing.T) {
+	limit, fs, other := &column{name: "SDK"}, &column{name: "depotfs", zone: &zone{}}, &column{name: "peer", peer: &peer{}}
+	took := map[*column]float64{limit: 0.020, fs: 0.024, other: 0.100}
+	found := 2.0
+	r := &row{name: "work", unit: latency, run: func(_ context.Context, c *column) (float64, error) {
+		c.found["pieces"] = found
+		return took[c], nil
+	}}
+	b := &bench{opts: options{rounds: 3, roundTrip: 20 * time.Millisecond}, say: io.Discard, local: &section{}}
+	r.bars = []bar{b.inTrips(1.3), ofSDK(0.9), finds("pieces", 4, 2, "halves")}
+	r.peerRounds = 1
+	b.cold = &section{title: "test", columns: []*column{limit, fs, other}, rows: []*row{r}}
+	if err := b.measure(t.Context(), b.cold); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(r.cell(other).samples); n != 1 {
+		t.Errorf("the peer was measured %d times instead of once", n)
+	}
+	var out strings.Builder
+	b.table(&out)
+	for _, want := range []string{
+		"bar: at most 1.30 round trips", "1.20 met", "5.00\n", // the peer without a verdict
+		"bar: at least 0.90 of the SDK program", "0.83 MISSED",
+		"bar: at most 4.00 halves", "1.00 met",
+		"Bars of depotfs: 2 met, 1 missed.", "MISSED: work, depotfs: 0.83 instead of at least 0.90 of the SDK program",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, &out)
+		}
+	}
+}
+
+// A row that was to be measured and was not has not met its bar.
+func TestBarsOfFailedRowsAreMissed(t *testing.T) {
+	fs := &column{name: "depotfs", zone: &zone{}}
+	fails := &row{name: "fails", unit: latency, bars: []bar{own(1, latency)}, run: func(context.Context, *column) (float64, error) { return 0, io.ErrUnexpectedEOF }}
+	tidied := 0
+	fails.tidy = func(context.Context, *column) error { tidied++; return nil }
+	not := &row{name: "not", unit: latency, bars: []bar{own(1, latency)}, run: func(context.Context, *column) (float64, error) { return 0, errNot }}
+	b := &bench{opts: options{rounds: 2}, say: io.Discard, local: &section{}, cold: &section{columns: []*column{fs}, rows: []*row{fails, not}}}
+	if err := b.measure(t.Context(), b.cold); err != nil {
+		t.Fatal(err)
+	}
+	if met, missed := b.verdict(); met != 0 || len(missed) != 1 || !strings.Contains(missed[0], "fails, depotfs") {
+		t.Errorf("%d met, missed %q", met, missed)
+	}
+	if tidied != 1 {
+		t.Errorf("tidied %d times after one measurement", tidied)
+	}
+}
+
+// The guest of all columns and rounds is the same, and stays within the object.
+func TestBootReads(t *testing.T) {
+	b := &bench{opts: options{bootReads: 50}}
+	scattered, streams := b.bootReads()
+	again, _ := b.bootReads()
+	for i, r := range append(scattered, streams...) {
+		if r.off < 0 || r.length <= 0 || r.off+r.length > bootSpan {
+			t.Errorf("read %d: %d bytes at %d", i, r.length, r.off)
+		}
+	}
+	if len(scattered) != 50 || !slices.Equal(scattered, again) {
+		t.Error("the reads are not the same again")
 	}
 }

@@ -4,17 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"time"
+
+	"depotfs/cache"
 )
 
 // coldDir holds the objects that are not here. Its class fetches nothing in the
 // background, so what is pulled is what the workload asked for.
 const coldDir = "snapshots"
 
+// fillDir holds a copy whose class has the rest follow in the background.
+const fillDir = "images"
+
 const (
 	coldObject = coldDir + "/cold.raw"
+	fillObject = fillDir + "/cold.raw"
 	coldImage  = coldDir + "/image.qcow2"
 	poolObject = coldDir + "/pool.raw"
 
@@ -29,7 +37,7 @@ func (b *bench) localImage() string { return filepath.Join(b.sub("images"), "col
 
 // coldData puts the objects into the bucket, without the long line.
 func (b *bench) coldData(ctx context.Context) error {
-	direct, err := newSDK(b.server.keys, "http://"+b.server.address, coldBucket, b.sub("sdk"))
+	direct, err := newSDK(b.server.keys, "http://"+b.server.address, coldBucket, b.sub("sdk"), b.limits)
 	if err != nil {
 		return err
 	}
@@ -47,6 +55,9 @@ func (b *bench) coldData(ctx context.Context) error {
 		put(coldObject, func() error { return writeFile(ctx, file, int64(b.opts.coldSize), 4) }),
 		put(poolObject, func() error { return writeFile(ctx, file, poolSize, 5) }),
 	)
+	if err == nil {
+		_, err = direct.store.Copy(ctx, coldObject, "", fillObject, int64(b.opts.coldSize), cache.PutOptions{})
+	}
 	if err != nil || !installed("qemu-img") {
 		return err
 	}
@@ -58,36 +69,86 @@ func (b *bench) coldData(ctx context.Context) error {
 
 func (b *bench) coldRows() []*row {
 	rows := []*row{
-		{name: "first 4 KiB at 1 GiB", unit: latency, counted: true, prepare: b.cool, run: func(ctx context.Context, c *column) (float64, error) {
-			return timed(func() error { return c.readAt(ctx, coldObject, firstOffset, firstRead) })
-		}},
+		{name: "first 4 KiB at 1 GiB", unit: latency, counted: true, prepare: b.cool, bars: []bar{b.inTrips(1.3), pulled(1 << 20)},
+			run: func(ctx context.Context, c *column) (float64, error) {
+				return timed(func() error { return c.readAt(ctx, coldObject, firstOffset, firstRead) })
+			}},
 	}
 	if installed("qemu-img") {
 		rows = append(rows,
-			&row{name: "qemu-img info", unit: latency, counted: true, prepare: b.cool, run: imageInfo},
-			&row{name: "qemu-img info, waiting for the store", unit: roundTrips, prepare: b.cool, run: b.imageWait})
+			&row{name: "qemu-img info", unit: latency, counted: true, prepare: b.cool, run: imageInfo, bars: []bar{pulled(2 << 20)}},
+			&row{name: "qemu-img info, waiting for the store", unit: roundTrips, prepare: b.cool, run: b.imageWait, bars: []bar{own(2, roundTrips)}})
 	}
 	for _, depth := range []int{1, 16} {
-		rows = append(rows, &row{name: fmt.Sprintf("cold random 4 KiB read QD%d", depth), unit: perSecond, counted: true, prepare: b.cool,
-			run: func(ctx context.Context, c *column) (float64, error) {
-				size := int64(b.opts.coldSize)
-				if c.sdk != nil {
-					return b.plainRandom(ctx, c.sdk, size, depth)
-				}
-				return b.random(ctx, c.path(coldObject), size, access{"randread", depth, true})
-			}})
+		rows = append(rows, b.coldRandomRow(depth))
 	}
-	rows = append(rows, &row{name: "cold sequential read", unit: throughput, counted: true, prepare: b.cool,
+	rows = append(rows, b.coldSequentialRow())
+	rows = append(rows, b.bootRows()...)
+	rows = append(rows, b.uploadRows()...)
+	rows = append(rows, b.killedRow())
+	rows = append(rows, b.editRows()...)
+	return append(rows, b.sparseRows()...)
+}
+
+// coldRandomRow reads 4 KiB here and there: at best one for each place in the queue
+// in a round trip.
+func (b *bench) coldRandomRow(depth int) *row {
+	trip := b.opts.roundTrip.Seconds()
+	return &row{name: fmt.Sprintf("cold random 4 KiB read QD%d", depth), unit: perSecond, counted: true, prepare: b.cool,
+		bars: []bar{
+			{limit: 0.9, least: true, what: "a round trip and place in the queue", value: func(_ *column, one *cell) (float64, bool) {
+				return median(one.samples) * trip / float64(depth), true
+			}},
+			{limit: 16, what: "bytes pulled for a byte read", value: func(_ *column, one *cell) (float64, bool) {
+				read := median(one.samples) * b.opts.fioTime.Seconds() * randomBlock
+				return float64(medianTraffic(one.lines).Received) / read, read > 0 && len(one.lines) > 0
+			}},
+		},
+		run: func(ctx context.Context, c *column) (float64, error) {
+			size := int64(b.opts.coldSize)
+			if c.sdk != nil {
+				return b.plainRandom(ctx, c.sdk, size, depth)
+			}
+			return b.random(ctx, c.path(coldObject), size, access{"randread", depth, true})
+		}}
+}
+
+// foundFirst is the name of the seconds after which a reader had its first bytes.
+const foundFirst = "first"
+
+// coldSequentialRow reads an object from its start; its first bytes must not wait
+// for those after them.
+func (b *bench) coldSequentialRow() *row {
+	return &row{name: "cold sequential read", unit: throughput, counted: true, prepare: b.cool,
+		bars: []bar{ofSDK(0.9), finds(foundFirst, 2, b.opts.roundTrip.Seconds(), "round trips to the first 128 KiB")},
 		run: func(ctx context.Context, c *column) (float64, error) {
 			size := int64(b.opts.coldSize)
 			return rate(size, func() error {
 				if c.sdk != nil {
 					return c.sdk.fetch(ctx, coldObject, size)
 				}
-				return readAll(ctx, c.path(coldObject), size)
+				first, err := readFirst(ctx, c.path(coldObject), size)
+				c.found[foundFirst] = first.Seconds()
+				return err
 			})
-		}})
-	return append(rows, b.uploadRows()...)
+		}}
+}
+
+// readFirst reads a file from its start, and says how long the open and the first
+// 128 KiB took.
+func readFirst(ctx context.Context, path string, size int64) (first time.Duration, err error) {
+	start := time.Now()
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	n, err := io.ReadFull(f, make([]byte, min(128<<10, size)))
+	if err != nil {
+		return 0, err
+	}
+	first = time.Since(start)
+	return first, drain(ctx, f, size-int64(n))
 }
 
 // readAt opens an object and reads a piece of it.

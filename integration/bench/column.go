@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"time"
 )
 
 // column is one file system under test: a directory to work in.
@@ -12,11 +14,13 @@ type column struct {
 	name string
 	dir  string // what workloads use; of the plain program, scratch space
 
-	zone   *zone  // depotfs
-	peer   *peer  // another file system
-	sdk    *sdk   // the plain program
-	smalls int    // how often the small files got another directory
-	proxy  *proxy // the line to the store; nil: none, or not a long one
+	zone   *zone              // depotfs
+	peer   *peer              // another file system
+	sdk    *sdk               // the plain program
+	smalls int                // how often the small files got another directory
+	held   *os.File           // of a peer: written and not closed
+	found  map[string]float64 // what the last run found out beside its figure
+	proxy  *proxy             // the line to the store; nil: none, or not a long one
 }
 
 // errNot says that a column has no such thing; the cell stays empty.
@@ -47,6 +51,27 @@ func (c *column) traffic(ctx context.Context) (traffic, error) {
 	return c.proxy.traffic(), nil
 }
 
+const (
+	quietTime = 100 * time.Millisecond // without traffic: nothing is on its way
+	quietMost = 5 * time.Second        // a peer may never be quiet
+)
+
+// quiet waits until nothing moves any more and returns what went over the line so far.
+func (c *column) quiet(ctx context.Context) (traffic, error) {
+	before, err := c.traffic(ctx)
+	for end := time.Now().Add(quietMost); err == nil && c.sdk == nil && time.Now().Before(end); {
+		if err = pause(ctx, quietTime); err != nil {
+			break
+		}
+		var now traffic
+		if now, err = c.traffic(ctx); now == before {
+			break
+		}
+		before = now
+	}
+	return before, err
+}
+
 // The names of columns, as the table and -columns have them.
 const (
 	bareName    = "bare directory"
@@ -57,6 +82,7 @@ const (
 	loopOffName = "loopback, passthrough off"
 	rcloneName  = "rclone"
 	s3fsName    = "s3fs"
+	geesefsName = "geesefs"
 )
 
 // localColumns are the columns of rows whose files are here. The store is switched
@@ -64,6 +90,7 @@ const (
 func (b *bench) localColumns(ctx context.Context) error {
 	bare := b.sub("bare")
 	spread(bare)
+	b.atEnd(func() error { return os.RemoveAll(bare) }) // the next section wants the room
 	b.local.add(&column{name: bareName, dir: bare})
 	for _, d := range []struct{ name, id, passthrough string }{{depotfsName, "l1", "auto"}, {daemonName, "l2", "off"}} {
 		if err := b.addZone(ctx, b.local, d.name, d.id, nil,
@@ -89,8 +116,12 @@ func (b *bench) coldColumns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	plain, err := newSDK(b.server.keys, line.endpoint(), coldBucket, b.sub("sdk"))
+	plain, err := newSDK(b.server.keys, line.endpoint(), coldBucket, b.sub("sdk"), b.limits)
 	if err != nil {
+		return err
+	}
+	// As depotfs does at its start: what the store can copy itself need not pass here.
+	if _, err := plain.store.Probe(ctx, sdkPrefix+"probe/"); err != nil {
 		return err
 	}
 	b.cold.add(&column{name: sdkName, dir: plain.dir, sdk: plain, proxy: line})
@@ -112,7 +143,7 @@ func (b *bench) addInstalled(ctx context.Context, s *section, bucket string, lin
 	for _, p := range []struct {
 		name  string
 		start func(at keys, endpoint, bucket string) func(*peer) (*process, error)
-	}{{rcloneName, rclone}, {s3fsName, s3fs}} {
+	}{{rcloneName, rclone}, {s3fsName, s3fs}, {geesefsName, geesefs}} {
 		if !installed(p.name) {
 			continue
 		}
@@ -151,7 +182,7 @@ func (b *bench) addZone(ctx context.Context, s *section, name, id string, line *
 	if err != nil {
 		return err
 	}
-	b.atEnd(z.stop)
+	b.atEnd(func() error { return errors.Join(z.stop(), os.RemoveAll(b.sub(id))) })
 	if err := z.mount(ctx); err != nil {
 		return err
 	}
@@ -167,7 +198,7 @@ func (b *bench) addPeer(ctx context.Context, s *section, name, id string, line *
 	if err != nil {
 		return err
 	}
-	b.atEnd(p.stop)
+	b.atEnd(func() error { return errors.Join(p.stop(), os.RemoveAll(b.sub(id))) })
 	if err := p.mount(ctx); err != nil {
 		return err
 	}

@@ -19,7 +19,9 @@ import (
 // options are the flags.
 type options struct {
 	size, coldSize, imageSize, uploadSize size
-	files, uploadFiles, rounds            int
+	editSize, sparseSize, sparseData      size
+	files, uploadFiles, bootReads         int
+	rounds, largeRounds                   int
 	fioTime, roundTrip                    time.Duration
 	rows, columns                         *regexp.Regexp
 	json, profile, dir, bin               string
@@ -36,25 +38,38 @@ func (s *size) Set(text string) error {
 	return err
 }
 
+// sized is a size as text.
+func sized(n int64) string {
+	s := size(n)
+	return s.String()
+}
+
 func (o *options) program(name string) string { return filepath.Join(o.bin, name) }
 
-// space is about what a run puts on the disk: per column a large file, two images
-// and the small ones; in the store and in caches the cold object and uploads.
+// space is about what a run puts on the disk at a time: with local files per column
+// a large file, two images and the small ones; then in the store and in caches the
+// cold objects and uploads. The rows with the largest images look for themselves.
 func (o *options) space() int64 {
-	return 8*(int64(o.size)+2*int64(o.imageSize)) + 4*int64(o.coldSize) + 8*int64(o.uploadSize)
+	return max(8*(int64(o.size)+2*int64(o.imageSize)), 6*int64(o.coldSize)+5*int64(o.uploadSize))
 }
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
-	o = options{size: 1 << 30, coldSize: 2 << 30, imageSize: 512 << 20, uploadSize: 1 << 30}
+	o = options{size: 1 << 30, coldSize: 2 << 30, imageSize: 512 << 20, uploadSize: 4 << 30,
+		editSize: 10 << 30, sparseSize: 16 << 30, sparseData: 1 << 30}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Var(&o.size, "size", "of the large file that is here")
 	f.Var(&o.coldSize, "cold-size", "of the object that is not here; more than 1GiB")
 	f.Var(&o.imageSize, "image-size", "data in the image that is converted")
 	f.Var(&o.uploadSize, "upload-size", "of the file that is uploaded")
+	f.Var(&o.editSize, "edit-size", "of the image of which 1 MiB is changed; takes four times the room")
+	f.Var(&o.sparseSize, "sparse-size", "of the image that is mostly holes; takes twice the room, because the store keeps zeros")
+	f.Var(&o.sparseData, "sparse-data", "data in it")
 	f.IntVar(&o.files, "files", 5000, "small files that are made, listed and removed")
 	f.IntVar(&o.uploadFiles, "upload-files", 1000, "files of 1 MiB that are uploaded")
+	f.IntVar(&o.bootReads, "boot-reads", 100, "scattered reads of a guest that starts")
 	f.IntVar(&o.rounds, "rounds", 5, "measurements of each cell; the table has their medians")
+	f.IntVar(&o.largeRounds, "large-rounds", 1, "the same for rows with the images of -edit-size and -sparse-size, whose counts do not vary")
 	f.DurationVar(&o.fioTime, "fio-time", 3*time.Second, "length of each random access, in whole seconds")
 	f.DurationVar(&o.roundTrip, "round-trip", 20*time.Millisecond, "of the line to the store in the cold rows")
 	rows := f.String("rows", "", "only rows whose names match this `regexp`")
@@ -76,8 +91,11 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	if o.rows, err = regexp.Compile(*rows); err == nil {
 		o.columns, err = regexp.Compile(*columns)
 	}
-	if err == nil && (o.rounds < 1 || o.roundTrip <= 0 || o.files < 1 || o.uploadFiles < 1 || o.fioTime < time.Second || o.size < 1<<20 || o.imageSize < 1<<20 || o.uploadSize < 1) {
+	if err == nil && (o.rounds < 1 || o.largeRounds < 1 || o.bootReads < 1 || o.editSize < 2*editPiece || o.roundTrip <= 0 || o.files < 1 || o.uploadFiles < 1 || o.fioTime < time.Second || o.size < 1<<20 || o.imageSize < 1<<20 || o.uploadSize < 1) {
 		err = errors.New("sizes, counts and times must be positive")
+	}
+	if err == nil && o.sparseData/sparseExtents < transfer || o.sparseSize < 2*sparseExtents*sparseAlign || o.sparseSize < 2*o.sparseData {
+		err = fmt.Errorf("-sparse-data must be %v or more, -sparse-size twice that and %v or more", sized(sparseExtents*transfer), sized(2*sparseExtents*sparseAlign))
 	}
 	if err == nil && o.coldSize < firstOffset+firstRead {
 		err = fmt.Errorf("-cold-size must be more than %d", int64(firstOffset))
@@ -89,8 +107,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 func (o *options) shorten(f *flag.FlagSet) {
 	set := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
-	for name, value := range map[string]string{"size": "128MiB", "cold-size": "1100MiB", "image-size": "64MiB", "upload-size": "128MiB",
-		"files": "500", "upload-files": "50", "rounds": "1", "fio-time": "1s"} {
+	for name, value := range map[string]string{"size": "128MiB", "cold-size": "1100MiB", "image-size": "64MiB", "upload-size": "256MiB",
+		"edit-size": "256MiB", "sparse-size": "1GiB", "sparse-data": "128MiB", "boot-reads": "20", "files": "500", "upload-files": "50", "rounds": "1", "fio-time": "1s"} {
 		if !set[name] {
 			_ = f.Set(name, value) // the values are constants
 		}

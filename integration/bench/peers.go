@@ -66,14 +66,18 @@ func loopback(program string, passthrough bool) func(*peer) (*process, error) {
 	}
 }
 
-// rclone keeps whole files in a cache directory, as depotfs does. It is told to
-// wait with uploads, so that rows of local files measure local files.
+// rclone keeps whole files in a cache directory, as depotfs does. In rows of local
+// files it is told to wait with uploads, so that they measure local files.
 func rclone(at keys, endpoint, bucket string) func(*peer) (*process, error) {
+	wait := "0s"
+	if bucket == localBucket {
+		wait = "24h"
+	}
 	return func(p *peer) (*process, error) {
 		env := append(at.env(), "RCLONE_CONFIG="+os.DevNull, "RCLONE_S3_PROVIDER=Other", "RCLONE_S3_ENDPOINT="+endpoint,
 			"RCLONE_S3_ENV_AUTH=true", "RCLONE_S3_REGION=us-east-1",
 			"AWS_CA_BUNDLE=") // its SDK refuses to start where one is set; the store here speaks HTTP
-		args := []string{"mount", ":s3:" + bucket, p.mnt, "--cache-dir", p.cache(), "--vfs-cache-mode", "full", "--vfs-write-back", "24h"}
+		args := []string{"mount", ":s3:" + bucket, p.mnt, "--cache-dir", p.cache(), "--vfs-cache-mode", "full", "--vfs-write-back", wait}
 		if os.Geteuid() == 0 {
 			args = append(args, "--allow-other")
 		}
@@ -89,5 +93,16 @@ func s3fs(at keys, endpoint, bucket string) func(*peer) (*process, error) {
 			args = append(args, "-o", "allow_other")
 		}
 		return startProcess(p.log(), append(at.env(), "AWSACCESSKEYID="+at.access, "AWSSECRETACCESSKEY="+at.secret), "s3fs", args...)
+	}
+}
+
+// geesefs keeps what it reads in memory, and on the disk what it is told to.
+func geesefs(at keys, endpoint, bucket string) func(*peer) (*process, error) {
+	return func(p *peer) (*process, error) {
+		args := []string{"--endpoint", endpoint, "--region", "us-east-1", "--cache", p.cache(), "-f"}
+		if os.Geteuid() == 0 {
+			args = append(args, "-o", "allow_other")
+		}
+		return startProcess(p.log(), at.env(), "geesefs", append(args, bucket, p.mnt)...)
 	}
 }

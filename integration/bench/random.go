@@ -120,20 +120,23 @@ func loopRandom(ctx context.Context, path string, size int64, a access, d time.D
 	})
 }
 
-// loop calls fn from depth goroutines for a while; the answer is calls a second.
+// loop calls fn from depth goroutines for a while, and once at least; the answer is
+// calls a second.
 func loop(ctx context.Context, depth int, d time.Duration, fn func(ctx context.Context) error) (float64, error) {
 	var done atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
 	start := time.Now()
 	for range depth {
 		g.Go(func() error {
-			for time.Since(start) < d {
+			for {
 				if err := fn(ctx); err != nil {
 					return err
 				}
 				done.Add(1)
+				if time.Since(start) >= d {
+					return nil
+				}
 			}
-			return nil
 		})
 	}
 	err := g.Wait()

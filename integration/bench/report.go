@@ -46,11 +46,19 @@ type reportedRow struct {
 }
 
 type reportedCell struct {
-	Median  float64   `json:"median"`
-	Ratio   float64   `json:"ratio,omitempty"` // above 1 is better
-	Samples []float64 `json:"samples"`
-	Traffic *traffic  `json:"traffic,omitempty"` // medians
-	Error   string    `json:"error,omitempty"`
+	Median  float64       `json:"median"`
+	Ratio   float64       `json:"ratio,omitempty"` // above 1 is better
+	Samples []float64     `json:"samples"`
+	Traffic *traffic      `json:"traffic,omitempty"` // medians
+	Bars    []reportedBar `json:"bars,omitempty"`
+	Error   string        `json:"error,omitempty"`
+}
+
+// reportedBar is what became of a bar in one column.
+type reportedBar struct {
+	Bar   string  `json:"bar"`
+	Value float64 `json:"value"`
+	Met   bool    `json:"met"` // of others than depotfs: whether they would
 }
 
 func (b *bench) writeJSON(file string) error {
@@ -64,7 +72,7 @@ func (b *bench) writeJSON(file string) error {
 			line := reportedRow{Name: r.name, Unit: strings.TrimSpace(r.unit.name), LessIsBetter: r.unit.less, Columns: map[string]reportedCell{}}
 			for _, c := range s.columns {
 				if one := r.cell(c); !errors.Is(one.err, errNot) {
-					line.Columns[c.name] = one.report(r.unit)
+					line.Columns[c.name] = one.report(r, c)
 				}
 			}
 			part.Rows = append(part.Rows, line)
@@ -78,7 +86,8 @@ func (b *bench) writeJSON(file string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-func (c *cell) report(u unit) reportedCell {
+func (c *cell) report(row *row, col *column) reportedCell {
+	u := row.unit
 	r := reportedCell{Median: median(c.samples) / u.scale, Ratio: median(c.ratios), Samples: []float64{}}
 	for _, v := range c.samples {
 		r.Samples = append(r.Samples, v/u.scale)
@@ -86,6 +95,11 @@ func (c *cell) report(u unit) reportedCell {
 	if len(c.lines) > 0 {
 		t := medianTraffic(c.lines)
 		r.Traffic = &t
+	}
+	for _, b := range row.bars {
+		if v, ok := b.in(col, c); ok {
+			r.Bars = append(r.Bars, reportedBar{Bar: b.String(), Value: v, Met: b.met(v)})
+		}
 	}
 	if c.err != nil {
 		r.Error = c.err.Error()

@@ -65,15 +65,25 @@ func ensureFile(ctx context.Context, path string, size int64) error {
 	return writeFile(ctx, path, size, 1)
 }
 
-// writeFile writes random bytes and makes them durable. One random megabyte is
-// enough for bytes that no layer should look at; each is marked so that no two are
-// the same.
+// writeFile writes random bytes and makes them durable.
 func writeFile(ctx context.Context, path string, size int64, seed uint64) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if err := fill(ctx, f, size, seed); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// fill writes random bytes. One random megabyte is enough for bytes that no layer
+// should look at; each is marked so that no two are the same.
+func fill(ctx context.Context, f io.Writer, size int64, seed uint64) error {
 	buf := randomBytes(transfer, seed)
 	for off := int64(0); off < size; off += transfer {
 		for i := range 8 {
@@ -86,10 +96,7 @@ func writeFile(ctx context.Context, path string, size int64, seed uint64) error 
 			return err
 		}
 	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return f.Close()
+	return nil
 }
 
 func randomBytes(n int, seed uint64) []byte {
@@ -105,10 +112,15 @@ func readAll(ctx context.Context, path string, size int64) error {
 		return err
 	}
 	defer f.Close()
+	return drain(ctx, f, size)
+}
+
+// drain reads to the end, which must come after so many bytes.
+func drain(ctx context.Context, r io.Reader, size int64) error {
 	buf := make([]byte, transfer)
 	var sum int64
 	for {
-		n, err := f.Read(buf)
+		n, err := r.Read(buf)
 		sum += int64(n)
 		switch {
 		case errors.Is(err, io.EOF) && sum == size:

@@ -22,6 +22,8 @@ var (
 	latency    = unit{name: "ms", less: true, scale: 1e-3}
 	roundTrips = unit{name: "trips", less: true, scale: 1}
 	memory     = unit{name: "MiB", less: true, scale: 1 << 20}
+	seconds    = unit{name: "s", less: true, scale: 1}
+	ofFile     = unit{name: "of the file", less: true, scale: 1}
 )
 
 // ratio says how good value is beside reference: above 1 is better.
@@ -136,10 +138,23 @@ func (b *bench) table(w io.Writer) {
 			if r.counted {
 				lines = append(lines, moved)
 			}
+			for _, bar := range r.bars {
+				line := []string{"    bar: " + bar.String()}
+				for _, c := range s.columns {
+					line = append(line, bar.text(c, r.cells[c]))
+				}
+				lines = append(lines, line)
+			}
 		}
 	}
 	print(w, lines)
 	fmt.Fprintf(w, "\nMedians of %d. The second figure is the ratio to the first column in the same round: above 1 is better.\n", b.opts.rounds)
+	if met, missed := b.verdict(); met+len(missed) > 0 {
+		fmt.Fprintf(w, "Bars of depotfs: %d met, %d missed.\n", met, len(missed))
+		for _, text := range missed {
+			fmt.Fprintln(w, "MISSED:", text)
+		}
+	}
 	for _, note := range notes {
 		fmt.Fprintln(w, note)
 	}

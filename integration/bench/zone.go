@@ -167,7 +167,58 @@ func (z *zone) flush(ctx context.Context) error {
 
 // evict drops the local bytes of the cold objects.
 func (z *zone) evict(ctx context.Context) error {
-	return runEnv(ctx, z.env, z.program, "evict", z.path(coldDir))
+	return runEnv(ctx, z.env, z.program, "evict", z.path(coldDir), z.path(fillDir))
+}
+
+// evictFile drops the local bytes of one file.
+func (z *zone) evictFile(ctx context.Context, name string) error {
+	return runEnv(ctx, z.env, z.program, "evict", z.path(name))
+}
+
+// warm fetches one file whole.
+func (z *zone) warm(ctx context.Context, name string) error {
+	return runEnv(ctx, z.env, z.program, "warm", z.path(name))
+}
+
+// onDisk is what a file takes on the disk, wherever the zone keeps it: its bytes
+// are at the plain path, or still below .depotfs.
+func (z *zone) onDisk(name string) (int64, error) {
+	var sum int64
+	for _, path := range []string{filepath.Join(z.share, name), filepath.Join(z.share, ".depotfs", "partial")} {
+		err := filepath.WalkDir(path, func(path string, _ os.DirEntry, err error) error {
+			if errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			var st unix.Stat_t
+			if err := unix.Lstat(path, &st); err != nil {
+				return os.NewSyscallError("lstat", err)
+			}
+			sum += st.Blocks * 512
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+// kill ends the daemon as a failure would, and takes the dead mount away.
+func (z *zone) kill() error {
+	if err := unix.Kill(z.pid, unix.SIGKILL); err != nil {
+		return os.NewSyscallError("kill", err)
+	}
+	for end := time.Now().Add(stopTime); unix.Kill(z.pid, 0) == nil; time.Sleep(lookEvery) {
+		if time.Now().After(end) {
+			return fmt.Errorf("daemon %d survives kill -9", z.pid)
+		}
+	}
+	z.pid = 0
+	_ = unix.Unmount(z.mnt, unix.MNT_DETACH) // where it cannot, the next mount says so
+	return nil
 }
 
 // memory reads the daemon's resident set: now and at its peak.

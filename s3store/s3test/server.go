@@ -38,7 +38,7 @@ type Server struct {
 }
 
 // startTime is how long a server may take to answer; a loaded machine is slow.
-const startTime = time.Minute
+const startTime = 3 * time.Minute
 
 // Start builds and starts a server with an empty directory and random keys,
 // and waits until it answers a request. It is killed when the test ends.
@@ -57,7 +57,7 @@ func Start(t testing.TB, kind Kind) *Server {
 		s.client = s3.New(s3.Options{
 			Region: "us-east-1", BaseEndpoint: &s.Endpoint, UsePathStyle: true, RetryMaxAttempts: 1,
 			Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
-			HTTPClient:  &http.Client{Timeout: 30 * time.Second},
+			HTTPClient:  &http.Client{Timeout: startTime},
 		})
 		if err = s.start(t.Context()); err == nil {
 			break
