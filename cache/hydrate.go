@@ -88,7 +88,7 @@ func (c *Cache) hydrate(n *node, off, end int64) (planned bool) {
 // where nobody does. The caller holds a reference to n, whose file is loaded.
 func (c *Cache) startHydration(n *node, ch *chain, read catalog.Range) {
 	p := n.p
-	if n.whole.Load() || c.depot.Load() == nil {
+	if p == nil || n.whole.Load() || c.depot.Load() == nil {
 		return
 	}
 	p.mu.Lock()
