@@ -20,17 +20,17 @@ import (
 type recorder struct {
 	cache.Store
 	mu   sync.Mutex // guards gets
-	gets []get
+	gets []askedFor
 }
 
-type get struct {
+type askedFor struct {
 	key      string
 	off, end int64
 }
 
 func (r *recorder) Get(ctx context.Context, key string, off, n int64, ifMatch string) (io.ReadCloser, cache.ObjectInfo, error) {
 	r.mu.Lock()
-	r.gets = append(r.gets, get{key, off, off + n})
+	r.gets = append(r.gets, askedFor{key, off, off + n})
 	r.mu.Unlock()
 	return r.Store.Get(ctx, key, off, n, ifMatch)
 }
