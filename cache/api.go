@@ -233,18 +233,19 @@ type AdoptionStatus struct {
 
 // CacheStatus is the local side of Status.
 type CacheStatus struct {
-	Files              int64      `json:"files"` // regular files known
-	Dirs               int64      `json:"dirs"`
-	Resident           int64      `json:"resident_files"`
-	Partial            int64      `json:"partial_files"`
-	Remote             int64      `json:"remote_files"`
-	OpenFiles          int64      `json:"open_files"`
-	Bytes              int64      `json:"resident_bytes"`
-	Fetching           []Transfer `json:"fetching"`
-	OldestCheckSeconds float64    `json:"oldest_check_seconds"` // since when everything in the share was looked at
-	Unshowable         int64      `json:"unshowable_objects"`   // objects whose keys are no valid names
-	ReadHits           int64      `json:"read_hits"`            // reads of files that were not whole: answered from what was here
-	ReadMisses         int64      `json:"read_misses"`          // waited for the store
+	Files              int64       `json:"files"` // regular files known
+	Dirs               int64       `json:"dirs"`
+	Resident           int64       `json:"resident_files"`
+	Partial            int64       `json:"partial_files"`
+	Remote             int64       `json:"remote_files"`
+	OpenFiles          int64       `json:"open_files"`
+	Bytes              int64       `json:"resident_bytes"`
+	Fetching           []Transfer  `json:"fetching"`
+	Refetched          FetchCounts `json:"refetched"`
+	OldestCheckSeconds float64     `json:"oldest_check_seconds"` // since when everything in the share was looked at
+	Unshowable         int64       `json:"unshowable_objects"`   // objects whose keys are no valid names
+	ReadHits           int64       `json:"read_hits"`            // reads of files that were not whole: answered from what was here
+	ReadMisses         int64       `json:"read_misses"`          // waited for the store
 }
 
 // Problem is something that a person may have to look at.

@@ -74,7 +74,7 @@ type Cache struct {
 	badNames  atomic.Int64          // objects whose keys cannot be shown
 	reads     readCount             // of files that are not whole
 
-	slots     fetchSlots
+	fetches   *dispatch
 	partSlots chan struct{}
 	fills     chan struct{}
 
@@ -102,7 +102,7 @@ func New(cfg Config) (*Cache, error) {
 		cfg: cfg, log: cfg.Log, rules: cfg.Rules, now: cfg.Now, share: sh, since: cfg.Now(),
 		nodes: map[Ino]*node{}, newDepot: make(chan struct{}, 1),
 		switching: make(chan struct{}, 1),
-		slots:     newFetchSlots(cfg.Limits.Fetches),
+		fetches:   newDispatch(cfg.Limits.Fetches),
 		partSlots: make(chan struct{}, cfg.Limits.UploadParts),
 		fills:     make(chan struct{}, backgroundFills),
 	}
@@ -168,6 +168,8 @@ func (c *Cache) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	c.run.Store(&runState{ctx: ctx, group: g})
 	defer c.run.Store(nil)
+	c.fetches.begin()
+	g.Go(func() error { return c.fetchLoop(ctx) })
 	g.Go(func() error { return c.attachLoop(ctx) })
 	for range c.cfg.Limits.UploadFiles {
 		g.Go(func() error { return c.workLoop(ctx) })

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"depotfs/cache"
 	"depotfs/cache/catalog"
@@ -148,6 +149,26 @@ func TestCrashAtEveryStep(t *testing.T) {
 		}},
 		{"cut remote", func(e *env) { base(e); e.evict("d/f") }, func(e *env) error {
 			_, err := e.c.SetAttr(ctx, ino(e, "d/f"), nil, setSize(1234))
+			return err
+		}},
+		{"upload of a remote file that was changed", func(e *env) {
+			e.close()
+			e.mem.MinPart, e.limits = 64<<10, cache.Limits{PartSize: 64 << 10, SmallestPart: 64 << 10}
+			e.open()
+			base(e)
+			e.evict("d/f")
+		}, func(e *env) error {
+			h, err := e.c.Open(ctx, ino(e, "d/f"), syscall.O_RDWR)
+			if err != nil {
+				return err
+			}
+			_, err = h.WriteAt(ctx, []byte{7, 7, 7, 7, 7, 7, 7}, 300_000)
+			h.Release()
+			for err == nil && len(e.flushFor(100*time.Millisecond)) > 0 {
+				if e.fault != nil {
+					err = e.fault("stat", "", "") // says whether the plug is out
+				}
+			}
 			return err
 		}},
 		{"chmod", base, func(e *env) error {

@@ -128,6 +128,26 @@ func putSums(tx *catalog.Tx, ino Ino, gen uint64, s *grainSums) error {
 	return tx.PutSums(ino, &catalog.Sums{Gen: gen, Size: s.size, Grain: s.grain, CRC64: s.crc, Known: s.known})
 }
 
+// sumFetched is the checksum of a file whose last byte has come. What it finds of the
+// grains spares sending them when the file is changed; p.promoting is held.
+func (c *Cache) sumFetched(p *partial, rec *catalog.Inode) (crc uint64, err error) {
+	sums := newGrainSums(rec.Size, c.cfg.Limits.partSize(rec.Size))
+	for i := range sums.crc {
+		n := grainSize(sums.size, sums.grain, i)
+		sum, err := sumCRC(p.file, int64(i)*sums.grain, n)
+		if err != nil {
+			return 0, fmt.Errorf("read back what was fetched: %w", err)
+		}
+		sums.set(i, sum)
+		crc = combineCRC(crc, sum, n)
+	}
+	p.sums = nil
+	if rec.Size >= c.cfg.Limits.PartSize {
+		p.sums = sums
+	}
+	return crc, nil
+}
+
 // keepSums records in a transaction what is known of the version that s has brought
 // to the depot. Where it was there before, as another generation, old is what was.
 func (s *sending) keepSums(tx *catalog.Tx, old, now catalog.Version) error {

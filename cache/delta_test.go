@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"depotfs/cache"
 	"depotfs/cache/storetest"
@@ -251,40 +253,188 @@ func TestDeltaOfCutRemoteFile(t *testing.T) {
 	}
 }
 
-// What a reader gets while a file that is not here is changed and uploaded is the
-// file as it is, from the old object or from the new one.
-func TestReadDuringDeltaUpload(t *testing.T) {
-	for _, op := range []storetest.Op{"part", "part-copy", "complete"} {
-		t.Run(string(op), func(t *testing.T) {
+// A file that another zone made is fetched and then changed: its grains are known
+// from when it was verified.
+func TestDeltaOfFetchedFile(t *testing.T) {
+	e := newDeltaEnv(t)
+	data := pattern(1, 40*smallGrain+1000)
+	e.write("img", data)
+	e.flush()
+	e = zoneOn(t, e.mem)
+	e.waitListed()
+	e.mustRead("img", data)
+	e.waitFor("the file", func() bool { return e.state1("img") == "clean" })
+	data = splice(data, 7*smallGrain, []byte("changed"))
+	if sent, received, _ := e.moved(func() { e.edit("img", 7*smallGrain, []byte("changed")); e.flush() }); sent != smallGrain || received > 1000 {
+		t.Errorf("%d bytes sent, want %d; %d received", sent, smallGrain, received)
+	}
+	e.wantObject("p/img", data)
+}
+
+// Another zone has replaced the object that the missing bytes are in: what was
+// written stays here, theirs stays there, and status says so.
+func TestDeltaMeetsAnotherZone(t *testing.T) {
+	theirs := pattern(2, 10*smallGrain)
+	for _, when := range []storetest.Op{"create", "complete"} {
+		e := newDeltaEnv(t)
+		e.write("img", pattern(1, 20*smallGrain))
+		e.flush()
+		e.evict("img")
+		e.store.Inject(storetest.Before(when, func(ctx context.Context, _ string) error {
+			_, err := e.mem.Put(ctx, "p/img", bytes.NewReader(theirs), int64(len(theirs)), cache.PutOptions{})
+			return err
+		}))
+		e.edit("img", 100, []byte("changed"))
+		e.waitFor("the conflict", func() bool {
+			e.flushFor(300 * time.Millisecond)
+			st, err := e.c.Status(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.ContainsFunc(st.Problems, func(p cache.Problem) bool { return p.Path == "img" && p.Kind == "upload" })
+		})
+		e.wantObject("p/img", theirs)
+		if got := e.state1("img"); got != "dirty" {
+			t.Errorf("%s: the file is %s", when, got)
+		}
+		h := e.openFile("img")
+		buf := make([]byte, 7)
+		if _, err := h.ReadAt(context.Background(), buf, 100); err != nil || string(buf) != "changed" {
+			t.Errorf("%s: what was written reads as %q, %v", when, buf, err)
+		}
+		h.Release()
+	}
+}
+
+// The file gets another name, or none, in the middle of an upload.
+func TestRenameDuringDeltaUpload(t *testing.T) {
+	for _, op := range []storetest.Op{"create", "part", "part-copy", "complete"} {
+		for _, gone := range []bool{false, true} {
 			e := newDeltaEnv(t)
-			data := pattern(1, 40*smallGrain)
+			data := pattern(1, 20*smallGrain)
 			e.write("img", data)
 			e.flush()
 			e.evict("img")
-			gate := make(chan struct{})
-			reached := make(chan struct{})
+			parent, name := e.parent("img")
 			e.store.Inject(storetest.Before(op, func(ctx context.Context, _ string) error {
-				close(reached)
-				<-gate
-				return nil
+				if gone {
+					return e.c.Unlink(ctx, parent, name)
+				}
+				return e.c.Rename(ctx, parent, name, parent, "img2", 0)
 			}))
 			data = splice(data, 100, []byte("changed"))
 			e.edit("img", 100, []byte("changed"))
+			e.flush()
+			e.waitFor("the object to go", func() bool { _, there := e.object("p/img"); return !there })
+			if gone {
+				continue
+			}
+			e.wantObject("p/img2", data)
+			if got := e.state1("img2"); got != "partial" {
+				t.Errorf("%s: the file is %s", op, got)
+			}
+			e.mustRead("img2", data)
+		}
+	}
+}
+
+// Parts that fail give their turn back: after many the next upload goes on.
+func TestFailedPartsKeepNoTurn(t *testing.T) {
+	e := newDeltaEnv(t)
+	e.close()
+	e.limits.UploadParts = 1
+	e.open()
+	e.store.Inject(storetest.Fail("part", cache.ErrRejected).Times(16))
+	data := pattern(1, 3*smallGrain)
+	for i := range 8 {
+		e.mkdirAll(fmt.Sprintf("d%d", i)) // those of one directory wait for each other
+		e.write(fmt.Sprintf("d%d/img", i), data)
+	}
+	e.flush()
+	for i := range 8 {
+		e.wantObject(fmt.Sprintf("p/d%d/img", i), data)
+	}
+}
+
+// What a reader gets while a file that is not here is changed and uploaded is the
+// file as it is, from the old object or from the new one: also in the moment in
+// which the new one is there and we have not heard of it.
+func TestReadDuringDeltaUpload(t *testing.T) {
+	for _, op := range []string{"part", "part-copy", "complete", "answer"} {
+		t.Run(op, func(t *testing.T) {
+			const path = "volumes/img" // of a class that is not filled in the background
+			e := newDeltaEnv(t)
+			e.mkdirAll("volumes")
+			data := pattern(1, 40*smallGrain)
+			e.write(path, data)
+			e.flush()
+			e.evict(path)
+			reached, gate := make(chan struct{}), make(chan struct{})
+			hold := func(ctx context.Context, _ string) error {
+				close(reached)
+				<-gate
+				return nil
+			}
+			if op == "answer" {
+				e.c.SetStore(&heldAnswer{Store: e.store, hold: hold}, cache.StoreInfo{Bucket: "b"})
+			} else {
+				e.store.Inject(storetest.Before(storetest.Op(op), hold))
+			}
+			data = splice(data, 100, []byte("changed"))
+			e.edit(path, 100, []byte("changed"))
 			<-reached
-			h := e.openFile("img")
-			buf := make([]byte, 3*smallGrain)
+			h := e.openFile(path)
+			read := make(chan error, 2)
 			for _, off := range []int64{0, 10 * smallGrain} {
-				if _, err := h.ReadAt(context.Background(), buf, off); err != nil || !bytes.Equal(buf, data[off:off+int64(len(buf))]) {
-					t.Fatalf("read at %d: %v", off, err)
+				go func() {
+					buf := make([]byte, smallGrain)
+					_, err := h.ReadAt(context.Background(), buf, off)
+					if err == nil && !bytes.Equal(buf, data[off:off+int64(len(buf))]) {
+						err = errors.New("other bytes")
+					}
+					read <- err
+				}()
+			}
+			if op != "answer" { // the base is there: nobody waits for the upload
+				for range 2 {
+					if err := <-read; err != nil {
+						t.Fatal(err)
+					}
+				}
+				close(gate)
+			} else {
+				e.waitFor("a reader that finds another object", func() bool { return e.store.Calls("head") > 0 })
+				close(gate)
+				for range 2 {
+					if err := <-read; err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
-			close(gate)
 			h.Release()
 			e.flush()
-			e.wantObject("p/img", data)
-			e.mustRead("img", data)
+			e.wantObject("p/"+path, data)
+			if got := e.state1(path); got != "partial" {
+				t.Errorf("the file is %s", got)
+			}
+			st, err := e.c.Status(context.Background())
+			if err != nil || len(st.Problems) > 0 {
+				t.Errorf("problems %+v, %v", st.Problems, err)
+			}
+			e.mustRead(path, data)
 		})
 	}
+}
+
+// heldAnswer holds back the answers of completions.
+type heldAnswer struct {
+	cache.Store
+	hold func(context.Context, string) error
+}
+
+func (s *heldAnswer) CompleteMultipart(ctx context.Context, key, id string, parts []cache.Part, size int64, o cache.PutOptions) (cache.ObjectInfo, error) {
+	info, err := s.Store.CompleteMultipart(ctx, key, id, parts, size, o)
+	return info, errors.Join(err, s.hold(ctx, key))
 }
 
 // A write that comes during an upload is not lost, whenever it comes.
@@ -309,8 +459,10 @@ func TestWriteDuringDeltaUpload(t *testing.T) {
 			if _, err := h.WriteAt(context.Background(), []byte("changed"), 100); err != nil {
 				t.Fatal(err)
 			}
-			e.flush()
-			e.wantObject("p/img", data)
+			e.waitFor("the upload of a file that stays open", func() bool {
+				e.flushFor(100 * time.Millisecond)
+				return bytes.Equal(e.mem.Bytes("p/img"), data)
+			})
 			h.Release()
 			e.flush()
 			if got := e.state1("img"); got != "partial" {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -90,7 +92,11 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 			}
 		}
 		if waiting == 0 {
-			c.tendProof()
+			if sc.all {
+				c.tendProof()
+			} else if err := c.cleanLog.Flush(); err != nil {
+				c.log.Warn("write the clean log", "err", err)
+			}
 			for _, l := range left {
 				if l.rec != nil {
 					c.urgent.Delete(l.rec.Ino) // it settles as others do
@@ -152,11 +158,9 @@ func (c *Cache) unsent(sc scope, hurry bool) ([]unsentFile, error) {
 	var items []item
 	var left []unsentFile
 	err := c.cat.View(func(tx *catalog.Tx) error {
-		if err := tx.EachQueue(func(it *catalog.QueueItem) bool {
-			if _, in := sc.inos[it.Ino]; in || sc.all {
-				if rec, err := tx.Inode(it.Ino); err == nil && len(rec.Links) > 0 {
-					items = append(items, item{it, rec})
-				}
+		if err := c.eachQueued(tx, sc, func(it *catalog.QueueItem) bool {
+			if rec, err := tx.Inode(it.Ino); err == nil && len(rec.Links) > 0 {
+				items = append(items, item{it, rec})
 			}
 			return true
 		}); err != nil {
@@ -211,6 +215,30 @@ func (c *Cache) unsent(sc scope, hurry bool) ([]unsentFile, error) {
 		}
 	}
 	return left, nil
+}
+
+// eachQueued calls fn for what of the scope is in the queue, in whichever way costs
+// less: one file does not cost a long queue, nor a short queue a large tree.
+func (c *Cache) eachQueued(tx *catalog.Tx, sc scope, fn func(*catalog.QueueItem) bool) error {
+	if sc.all || len(sc.inos) > c.work.Len() && c.depot.Load() != nil {
+		return tx.EachQueue(func(it *catalog.QueueItem) bool {
+			_, in := sc.inos[it.Ino]
+			return !in && !sc.all || fn(it)
+		})
+	}
+	for _, ino := range slices.Sorted(maps.Keys(sc.inos)) {
+		it, err := tx.QueueItem(ino)
+		if errors.Is(err, catalog.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !fn(it) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // storeTrouble says why nothing moves, "" when the store answers.
@@ -381,7 +409,7 @@ func (c *Cache) Pin(ctx context.Context, paths []string, on bool) ([]NotDone, er
 	if err != nil {
 		return bad, err
 	}
-	for ino := range sc.inos {
+	for _, ino := range slices.Sorted(maps.Keys(sc.inos)) {
 		if err := c.pin(ino, on); err != nil && !errors.Is(err, ErrStale) {
 			return bad, err
 		}

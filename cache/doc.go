@@ -32,7 +32,7 @@
 //	(none) ---------------> Remote -----------> Partial -----------------> Clean
 //	   |                      |  ^ ^ evict         |  write                 |  ^
 //	   | create               |  | +--- evict, vanish -------- Clean        |  | uploaded,
-//	   |                write |  |                 v                  write |  | unchanged
+//	   |                write |  |  uploaded ^     v                  write |  | unchanged
 //	   |                      +--|------> PartialDirty                      v  |
 //	   |                         |             | whole                      |  |
 //	   +-------------------------|-------------+---------------------> Dirty --+
@@ -47,6 +47,31 @@
 //
 // Bytes that only we have leave Dirty and PartialDirty by uploaded alone; unchanged
 // means that there were none, vanish that others removed them.
+//
+// # Only what changed is sent
+//
+// A version that was uploaded in parts, or fetched and verified, leaves the checksums of
+// its grains in the catalog (Sums), a grain being a part that is sent. A changed file is
+// read once; grains that are as they were are copied inside the store, many in one
+// request, under the condition that the object still is that version (delta.go). If it
+// is not, they are sent.
+//
+// A file that lacks bytes is uploaded as it is (partialsend.go): grains that nobody wrote
+// to are copied, of the others what is missing is fetched, and then it is Partial again,
+// at the new version. The checksum of the whole follows from what is known of the
+// grains; from what the store says of parts that it copied; or, where it says nothing, from
+// that of the version before and of the bytes that were replaced in it, which are
+// asked for (wholesum.go). A store that can do none of it, or copies no parts, gets the
+// file whole, and it is fetched first.
+//
+// Such an upload replaces the object that has the missing bytes. So its record says
+// durably, before the object is made, which size and checksum it will have, and who finds
+// another object than the base compares: readers, and the next attempt (rebase.go).
+// While the upload runs, readers who find its object wait for the commit. A write that
+// comes meanwhile is counted: the version that arrived is the base then, and the file
+// stays PartialDirty. The last missing byte stops the upload, which goes on as that of a
+// whole file. That the base was replaced by another zone leaves the file PartialDirty, as a
+// problem in status, with what was written here.
 //
 // A file that somebody has open for writing stays Dirty, but nobody waits for its
 // close, which over NFS may never come: it is uploaded when it is quiet, and its node
@@ -64,16 +89,56 @@
 //	              it is held; several in the order of their inode numbers
 //	partial.promoting  one at a time verifies a complete file and moves it to its place
 //	node.mu       handles, writers, the backing file, which state the bytes are in
-//	partial.mu    extents, waiters and writes into the partial file
+//	partial.storing  shared by fetched bytes on their way into the partial file,
+//	              exclusive for written ones and for declaring it whole
+//	partial.mu    extents, the plan of what is fetched, waiters
 //	Cache.marker  reads and changes of the marker; the catalog takes it to reserve numbers
 //	Cache.mu      the table of nodes and their reference counts
-//	leaves        orders.mu, keyLocks.mu, depot.mu, hydration.mu, problemList.mu …: never held
+//	leaves        orders.mu, keyLocks.mu, depot.mu, dispatch.mu, hydration.mu, problemList.mu …: never held
 //	              while another is taken
 //
 // node.mu and partial.mu may cover calls to the share and one catalog transaction.
 // keyLocks serialise requests that change one key; they are held across requests,
 // and taken with none of the above held. Notifications to the kernel are handed to
 // a queue (Notifier must not block).
+//
+// # Fetching
+//
+// A reader of bytes that are not here tells the plan of the file what it needs and, by
+// how its handle has read so far (fetch.Streams: several sequential readers of one
+// handle are told apart), what will be welcome next. The plan (fetch.Plan) decides on
+// flights, which are ranged GETs: of whole blocks, never of what is on its way, and in
+// one request what is near each other. All flights of all files wait in one queue
+// (fetch.Budget), which bounds requests and bytes and starts them by class:
+//
+//	demand      somebody waits for these bytes
+//	header      what tools read first of an image (fetchRanges)
+//	readahead   what comes next of a sequential reader, or of a file wanted whole
+//	background  the rest of a file whose class is filled once it was read
+//
+// Within a class the file with the fewest flights is next, and no file takes the last
+// places. Background starts when nobody has asked for anything for a while, in small
+// pieces while somebody may come back, and pauses when somebody does; one small flight
+// now and then goes on whatever happens. Who waits too long is served before demand,
+// one at a time.
+//
+// A reader that needs bytes which a flight under way will bring soon waits for it, and
+// raises its class; where much else would come first, the flight is cut there and its
+// rest follows behind. When the last one goes who wanted a flight (its handle was closed,
+// its read interrupted, filling was stopped), it leaves the queue, or is broken off if
+// much of it is left; what has arrived stays.
+//
+// Bytes go into the partial file and to whoever waits for them as they arrive. A request
+// whose first byte is late by what the store usually takes is made a second time, and
+// who answers first has it; a body that breaks off or stands still is gone on with from
+// where it was. Both are a small share of all requests (fetch.Latency). Every GET names
+// the entity tag of the one version that the inode derives from, so all reads of an open
+// file are of one version: the same bytes under another key or tag are followed
+// (version.go), anything else is ErrGone.
+//
+// The checksum is of the whole file, so it is verified when the last byte has come
+// (promote). Bytes that were damaged on a line without TLS are found then, thrown away and
+// fetched again, but may have been read before.
 //
 // # Switched off
 //
@@ -125,6 +190,13 @@
 //   - Writing into a partial file: the file, then the sidecar log, then the
 //     acknowledgement. After a kill all records count, after a power cut those
 //     before the last mark (fsync), and every cut of the length.
+//   - Upload of a file that lacks bytes: extents and sidecar durable, record, parts, record
+//     with the checksum of the whole (synced), completion; then one transaction (base,
+//     object, sums, extents without written ranges, Partial), synced, then the sidecar
+//     goes. Before the completion a restart goes on with the parts. After it, the object
+//     is known by mark, size and checksum, and is the base from then on; the file stays
+//     PartialDirty, and the next upload finds that its grains are the depot's. A sidecar of
+//     a file that is Partial is what a crash before the last step left: it is removed.
 //   - Promotion (last byte came): verify the checksum, dress and fsync the partial
 //     file, intent, rename to the plain path, catalog. Either name is found at start.
 //   - Eviction: intent, rename to .depotfs/evict/<inode>, wait until every NFS client
@@ -197,7 +269,7 @@
 //
 // # What is not promised here
 //
-// Deletes are not recoverable, other zones are not told, unchanged parts are sent
-// again, holes are sent as zeros: later work. Nothing here waits for uploads: fsync
+// Deletes are not recoverable, other zones are not told, holes are sent as zeros:
+// later work. Nothing here waits for uploads: fsync
 // means durable in the share.
 package cache

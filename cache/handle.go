@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"depotfs/cache/catalog"
+	"depotfs/cache/fetch"
 )
 
 // Handle is one open file. Its methods may be called concurrently, except that
@@ -22,7 +23,7 @@ type Handle struct {
 	n     *node
 	file  *os.File
 	write bool
-	ahead readahead
+	ahead fetch.Streams // guarded by partial.mu
 	done  atomic.Bool
 }
 
@@ -136,7 +137,7 @@ func (c *Cache) beginWrite(n *node, path string) error {
 	}
 	n.clean, n.openedAt = catalog.Stamp{}, c.nanos()
 	if rec.State != Clean {
-		return nil
+		return c.noteWriting(n, rec)
 	}
 	gen, err := c.cat.NextGen()
 	if err != nil {
@@ -338,6 +339,7 @@ func (h *Handle) Release() {
 	if h.done.Swap(true) {
 		return
 	}
+	h.c.stopReading(h)
 	h.c.releaseHandle(h.n, h.write)
 }
 
@@ -375,6 +377,7 @@ func (c *Cache) endWrite(n *node) error {
 	now := c.nanos()
 	unchanged := false
 	rec, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		r.Flags &^= catalog.FlagWriting
 		unchanged = r.State == Dirty && n.clean != (catalog.Stamp{}) && st.Stamp() == n.clean && settled(n.clean, n.openedAt)
 		if unchanged {
 			if err := step(r, evUnchanged); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/extent"
+	"depotfs/cache/fetch"
 	"depotfs/cache/image"
 )
 
@@ -270,8 +271,14 @@ func (c *Cache) prefetch(n *node, ranges []catalog.Range, class image.Class) []*
 	defer p.mu.Unlock()
 	waiters := p.expectLocked(ranges)
 	if p.gone == nil {
+		urgency := fetch.Readahead
+		if class == image.Header {
+			urgency = fetch.Header
+		}
 		for _, r := range ranges {
-			c.launchLocked(n, r.Off, min(r.End, p.size), class != image.Header)
+			for _, f := range c.wishLocked(n, fetch.Wish{Off: r.Off, End: r.End, Class: urgency}) {
+				f.Kept = true
+			}
 		}
 	}
 	return waiters
@@ -288,6 +295,7 @@ func (p *partial) expectLocked(ranges []catalog.Range) (waiters []*waiter) {
 			w.ch <- p.gone
 		default:
 			p.waiters = append(p.waiters, w)
+			p.waiting.Store(int32(len(p.waiters)))
 		}
 		waiters = append(waiters, w)
 	}
@@ -300,7 +308,7 @@ func (c *Cache) await(ctx context.Context, n *node, waiters []*waiter) (err erro
 	defer t.Stop()
 	for _, w := range waiters {
 		if err != nil {
-			n.p.forget(w)
+			c.forget(n, w)
 			continue
 		}
 		select {
@@ -311,7 +319,7 @@ func (c *Cache) await(ctx context.Context, n *node, waiters []*waiter) (err erro
 		case <-t.C:
 			err = fmt.Errorf("wait for %d bytes of inode %d: %w", w.end-w.off, n.ino, ErrUnavailable)
 		}
-		n.p.forget(w)
+		c.forget(n, w)
 	}
 	return err
 }

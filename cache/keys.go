@@ -255,6 +255,9 @@ func (c *Cache) dropStale(ino Ino, only []string) error {
 				return nil // not changed after all: the objects are needed
 			}
 		}
+		if only != nil && !slices.ContainsFunc(now, func(key string) bool { return !holds(r, key) }) {
+			wanted = now // its own worker has brought it to its place meanwhile
+		}
 		holdsBase := func(o catalog.Object) bool { return o.Gen == r.Base.Gen && slices.Contains(wanted, o.Key) }
 		if isRegular(r) && r.State != Dirty && !slices.ContainsFunc(r.Objects, holdsBase) {
 			return nil // renamed meanwhile: what it wants now does not exist yet, and its bytes are there alone
@@ -278,9 +281,9 @@ func (c *Cache) dropStale(ino Ino, only []string) error {
 		if holdsOnlyCopy(r.State) || r.Flags&catalog.FlagAttrDirty != 0 {
 			return nil
 		}
-		for _, k := range now { // renamed meanwhile: stay in the queue
+		for _, k := range now { // renamed meanwhile, or put aside: it is to be moved
 			if !slices.ContainsFunc(keep, func(o catalog.Object) bool { return o.Key == k }) {
-				return nil
+				return c.putQueue(tx, r, 0, false)
 			}
 		}
 		return unqueueIn(tx, ino)

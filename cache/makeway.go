@@ -47,12 +47,19 @@ func (c *Cache) makeWay(ctx context.Context, d *depot, taken takenError, rec *ca
 		}
 	}
 	if aside != nil {
-		if err := c.putAside(ctx, d, aside); err != nil {
+		err := c.putAside(ctx, d, aside)
+		c.kick(aside.Ino) // it is to have the key of its name in the end
+		if err != nil {
 			return err
 		}
 	}
-	c.work.Add(o.Ino, c.now())
-	return laterError{c.now().Add(200 * time.Millisecond), "waits until another file has left its key"}
+	wait := 200 * time.Millisecond
+	if _, failing := c.failing.Load(o.Ino); failing {
+		wait = 5 * time.Second // it is tried again at its own time
+	} else {
+		c.work.Add(o.Ino, c.now())
+	}
+	return laterError{c.now().Add(wait), "waits until another file has left its key"}
 }
 
 // mustLeave makes sure that the owner of a key that another file wants is in the
@@ -81,8 +88,21 @@ func (c *Cache) mustLeave(o *catalog.Inode, key string) error {
 }
 
 // putAside frees the keys of an inode. The old object of a dirty file that is whole
-// here, of a directory or of a symlink is only in the way.
+// here, of a directory or of a symlink is only in the way; whether it is here is
+// looked at: others may have removed it.
 func (c *Cache) putAside(ctx context.Context, d *depot, rec *catalog.Inode) error {
+	if isRegular(rec) && rec.State == Dirty {
+		err := c.lookAtInode(rec.Ino)
+		if errors.Is(err, errUnsettled) {
+			return c.settleVanished(ctx, d, rec.Ino)
+		}
+		if err == nil {
+			rec, err = c.record(rec.Ino)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if rec.Flags&catalog.FlagUnseen != 0 {
 		var err error
 		if rec, err = c.keepUnseen(ctx, d, rec); err != nil {

@@ -8,12 +8,12 @@ import (
 	iofs "io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/extent"
+	"depotfs/cache/fetch"
 	"depotfs/cache/share"
 )
 
@@ -31,8 +31,14 @@ type partial struct {
 	// place, so that this is done once; it comes before node.mu and is held over reads
 	// of the partial file only.
 	promoting sync.Mutex
+	sums      *grainSums // guarded by promoting: what was found by the last computation; nil for small files
 
-	mu       sync.Mutex // guards below; covers writes into file, never the network
+	// storing is held shared while fetched bytes go into file, and exclusively by who
+	// writes into it or declares it whole, so that no fetched byte ever follows a written
+	// one. It comes between node.mu and mu.
+	storing sync.RWMutex
+
+	mu       sync.Mutex // guards below; covers written bytes going into file, never the network
 	size     int64
 	here     extent.Set
 	written  extent.Set
@@ -42,20 +48,21 @@ type partial struct {
 	sidecar  *share.Sidecar // non-nil once something was written
 	writes   int            // how often it was; tells an upload whether what it read is still the file
 	wrote    int64          // ns; when it was last, in this run
-	flights  []*flight
+	plan     fetch.Plan
+	air      map[*fetch.Flight]*flight
+	readers  map[*fetch.Streams]struct{} // handles that have read
 	waiters  []*waiter
-	fresh    int64 // bytes that came since the extents were saved
-	discards int   // how often all bytes were thrown away for a wrong checksum
+	waiting  atomic.Int32 // len(waiters), for looking without the lock
+	watchers []*watcher
+	order    []catalog.Range // what to fill with first
+	cursor   int64           // filling has passed what is before
+	saving   bool            // somebody is saving the extents
+	fresh    int64           // bytes that came since the extents were saved
+	discards int             // how often all bytes were thrown away for a wrong checksum
 	filling  bool
 	fills    bool               // its class has the rest follow in the background
 	stopFill context.CancelFunc // non-nil while filling
 	gone     error              // the version cannot be had any more
-}
-
-// waiter is a reader that waits for [off, end).
-type waiter struct {
-	off, end int64
-	ch       chan error // buffered; told once
 }
 
 // loadPartial opens the partial file of n; the name is kept in place, n.mu held.
@@ -139,43 +146,71 @@ func (n *node) size() int64 {
 	return p.size
 }
 
-// store puts fetched bytes where nothing valid is yet and wakes who waits for
-// them. Bytes that were written meanwhile win.
-func (p *partial) store(off int64, b []byte) error {
+// store puts bytes that a flight has brought where nothing valid is yet and wakes who
+// waits for them. Bytes that were written meanwhile win. It returns where the flight
+// ends now, and its class.
+func (p *partial) store(f *flight, off int64, b []byte) (end int64, class fetch.Class, err error) {
+	p.storing.RLock()
+	defer p.storing.RUnlock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	end := min(off+int64(len(b)), p.limit)
-	for _, m := range p.here.Missing(off, end) {
+	missing := p.here.Missing(off, min(off+int64(len(b)), p.limit))
+	p.mu.Unlock()
+	for _, m := range missing {
 		if _, err := p.file.WriteAt(b[m.Off-off:m.End-off], m.Off); err != nil {
 			// A reader must not be told ENOSPC: it has not asked to write.
-			return fmt.Errorf("keep fetched bytes in the cache directory: %w (%v)", syscall.EIO, err)
+			return 0, 0, fmt.Errorf("keep fetched bytes in the cache directory: %w (%v)", syscall.EIO, err)
 		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range missing {
 		p.here.Add(m.Off, m.End)
 		p.fresh += m.End - m.Off
 	}
+	f.Pos = off + int64(len(b))
 	p.wakeLocked()
-	return nil
+	return min(f.End, p.limit), f.Class, nil
+}
+
+// leftOf is what a flight has still to bring.
+func (p *partial) leftOf(f *flight) (pos, end int64, class fetch.Class) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return f.Pos, min(f.End, p.limit), f.Class
+}
+
+// awaited says whether [off, end) completes what a reader waits for.
+func (p *partial) awaited(off, end int64) bool {
+	if p.waiting.Load() == 0 {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.waiters {
+		if w.off < end && off < w.end && w.end <= end {
+			return true
+		}
+	}
+	return false
 }
 
 // wakeLocked tells the waiters whose bytes are here.
 func (p *partial) wakeLocked() {
-	keep := p.waiters[:0]
-	for _, w := range p.waiters {
-		if p.here.Contains(w.off, min(w.end, p.size)) {
-			w.ch <- nil
-			continue
-		}
-		keep = append(keep, w)
-	}
-	clear(p.waiters[len(keep):])
-	p.waiters = keep
+	p.tellLocked(func(w *waiter) (bool, error) { return p.here.Contains(w.off, min(w.end, p.size)), nil })
 }
 
 // failLocked tells the waiters that overlap [off, end) that fetching it failed.
 func (p *partial) failLocked(off, end int64, err error) {
+	p.tellLocked(func(w *waiter) (bool, error) { return w.off < end && off < w.end, err })
+	p.cursor = min(p.cursor, off)
+	p.notifyLocked(err)
+}
+
+// tellLocked tells those waiters for which over is true.
+func (p *partial) tellLocked(over func(*waiter) (bool, error)) {
 	keep := p.waiters[:0]
 	for _, w := range p.waiters {
-		if w.off < end && off < w.end {
+		if over, err := over(w); over {
 			w.ch <- err
 			continue
 		}
@@ -183,6 +218,7 @@ func (p *partial) failLocked(off, end int64, err error) {
 	}
 	clear(p.waiters[len(keep):])
 	p.waiters = keep
+	p.waiting.Store(int32(len(keep)))
 }
 
 // wholeLocked says whether no byte is missing.
@@ -239,44 +275,4 @@ func (c *Cache) syncPartial(n *node) error {
 		return err
 	}
 	return c.cat.Sync(context.Background())
-}
-
-// saveExtents writes to the catalog which bytes are here, after they are durable;
-// n.mu is held.
-func (c *Cache) saveExtents(n *node) error {
-	p := n.p
-	if n.whole.Load() {
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.fresh == 0 && p.sidecar == nil {
-		return nil
-	}
-	if err := ignoringEINTR(func() error { return unix.Fdatasync(int(p.file.Fd())) }); err != nil {
-		return fmt.Errorf("make partial file of inode %d durable: %w", n.ino, err)
-	}
-	if p.sidecar != nil {
-		if err := p.sidecar.Sync(); err != nil {
-			return fmt.Errorf("make sidecar of inode %d durable: %w", n.ino, err)
-		}
-	}
-	p.fresh = 0
-	_, err := c.change(n.ino, func(tx *catalog.Tx, r *catalog.Inode) error {
-		if r.State == Remote {
-			if err := step(r, evFetch); err != nil {
-				return err
-			}
-		}
-		r.Size, r.BaseLimit, r.Mtime = p.size, p.limit, p.mtime
-		if p.sidecar != nil {
-			r.Ctime = max(r.Ctime, p.ctime)
-		}
-		r.Blocks = (p.here.Len() + 511) / 512
-		return tx.PutExtents(n.ino, catalog.Extents{Here: p.here.Ranges(), Written: p.written.Ranges()})
-	})
-	if errors.Is(err, ErrStale) {
-		return nil // unlinked meanwhile
-	}
-	return err
 }

@@ -62,7 +62,9 @@ func (c *Cache) dirtyPartial(n *node) error {
 	if err := c.cat.Sync(context.Background()); err != nil {
 		return errors.Join(err, side.Remove())
 	}
+	n.p.mu.Lock()
 	n.p.sidecar = side
+	n.p.mu.Unlock()
 	c.kickRec(rec) // the close may never come
 	return nil
 }
@@ -78,6 +80,8 @@ func (c *Cache) writePartial(n *node, b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	p := n.p
+	p.storing.Lock()
+	defer p.storing.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old := p.size; off > old { // the gap reads as zeros from now on
@@ -151,6 +155,8 @@ func (c *Cache) truncatePartialLocked(n *node, size int64) error {
 		return err
 	}
 	p := n.p
+	p.storing.Lock()
+	defer p.storing.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.touch(c.nanos())

@@ -71,11 +71,7 @@ func (c *Cache) putPlan(ctx context.Context, d *depot, s *sending, up *catalog.U
 			s.bar.grow(pl.size)
 			continue
 		}
-		select {
-		case c.partSlots <- struct{}{}:
-		case <-gctx.Done():
-		}
-		if gctx.Err() != nil {
+		if !c.takePart(gctx) {
 			break
 		}
 		g.Go(func() error {
@@ -92,6 +88,16 @@ func (c *Cache) putPlan(ctx context.Context, d *depot, s *sending, up *catalog.U
 		return nil, err
 	}
 	return parts, ctx.Err()
+}
+
+// takePart waits for its turn to make a part, which ends with partSlots given back.
+func (c *Cache) takePart(ctx context.Context) bool {
+	select {
+	case c.partSlots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // putPart makes one part and records the store's confirmation.

@@ -4,94 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	iofs "io/fs"
 	"syscall"
-	"time"
-
-	"github.com/minio/crc64nvme"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/share"
 )
-
-// complete fetches what is missing of n and returns when it is whole at its plain
-// path. The caller holds a reference with a loaded file, and no lock.
-func (c *Cache) complete(ctx context.Context, n *node) error {
-	for off := int64(0); !n.whole.Load(); {
-		p := n.p
-		p.mu.Lock()
-		size, gone := p.size, p.gone
-		missing := p.here.Missing(0, size)
-		if gone == nil && len(missing) > 0 {
-			off = missing[0].Off
-			c.launchLocked(n, off, off+maxAhead, true)
-		}
-		p.mu.Unlock()
-		if gone != nil && len(missing) > 0 {
-			return gone
-		}
-		if len(missing) == 0 {
-			if err := c.promote(n); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := c.ensure(ctx, n, nil, off, min(off+flightSize, size)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fill completes a file in the background, once per node, as its class says.
-func (c *Cache) fill(n *node) {
-	p := n.p
-	p.mu.Lock()
-	start := !p.filling && p.gone == nil && !p.wholeLocked()
-	p.filling = p.filling || start
-	p.mu.Unlock()
-	if !start {
-		return
-	}
-	c.ref(n)
-	ok := c.spawn(func(ctx context.Context) {
-		ctx, stop := context.WithCancel(ctx)
-		p.mu.Lock()
-		p.stopFill = stop
-		p.mu.Unlock()
-		defer func() {
-			stop()
-			p.mu.Lock()
-			p.filling, p.stopFill = false, nil
-			p.mu.Unlock()
-			c.drop(n)
-		}()
-		select {
-		case c.fills <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		defer func() { <-c.fills }()
-		for delay := time.Second; ; delay = min(2*delay, time.Minute) {
-			err := c.complete(ctx, n)
-			if err == nil || !retryable(err) {
-				return // land has logged why
-			}
-			select {
-			case <-time.After(delay):
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	if !ok {
-		p.mu.Lock()
-		p.filling = false
-		p.mu.Unlock()
-		c.unref(n)
-	}
-}
 
 // promote moves a file whose last byte has come to its plain path, after its
 // checksum was verified. A file that is whole already, or not yet, is left alone.
@@ -127,8 +45,8 @@ func (c *Cache) promote(n *node) error {
 			if n.whole.Load() || n.p == nil {
 				return nil
 			}
-			if now.State == PartialDirty && rec.State != PartialDirty {
-				return errWritten // while the checksum was computed
+			if (now.State == PartialDirty) != (rec.State == PartialDirty) || now.Base != rec.Base {
+				return errWritten // while the checksum was computed; or uploaded
 			}
 			return c.promoteLocked(n, now, path, crc)
 		})
@@ -153,23 +71,29 @@ func (c *Cache) promote(n *node) error {
 // which withName would go on asking with what was on record before.
 var errWritten = errors.New("written meanwhile")
 
+// maxDiscards is how often a file is fetched anew after a wrong checksum before its
+// readers are told.
+const maxDiscards = 2
+
 // verify computes the checksum of a complete clean file and compares it with the
 // version's. Without a recorded one, length and the conditional GETs have to do.
 func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
-	h := crc64nvme.New()
-	if _, err := io.Copy(h, io.NewSectionReader(p.file, 0, rec.Size)); err != nil {
-		return 0, fmt.Errorf("read back what was fetched: %w", err)
+	crc, err := c.sumFetched(p, rec)
+	if err != nil || !rec.Base.HasCRC || crc == rec.Base.CRC64 {
+		return crc, err
 	}
-	if !rec.Base.HasCRC || h.Sum64() == rec.Base.CRC64 {
-		return h.Sum64(), nil
+	now, err := c.record(p.ino)
+	if err != nil {
+		return 0, err
 	}
 	p.mu.Lock()
-	dirty := p.sidecar != nil
+	dirty := p.sidecar != nil || now.Base != rec.Base
 	if !dirty {
 		p.here.Remove(0, p.size)
 		p.fresh = 1 // the emptied extents must be saved
 		p.failLocked(0, p.size, ErrChecksum)
 		p.discards++
+		p.cursor = 0
 		if p.discards > maxDiscards {
 			p.gone = fmt.Errorf("checksum of the object differs from the recorded one: %w", ErrChecksum)
 		}
@@ -179,7 +103,7 @@ func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
 		return 0, nil // promote looks again and sees the write
 	}
 	path := c.pathText(rec)
-	err := fmt.Errorf("fetched bytes of %q have checksum %016x instead of %016x: %w", path, h.Sum64(), rec.Base.CRC64, ErrChecksum)
+	err = fmt.Errorf("fetched bytes of %q have checksum %016x instead of %016x: %w", path, crc, rec.Base.CRC64, ErrChecksum)
 	c.problems.add("fetch", path, err.Error(), c.now())
 	return 0, err
 }
@@ -188,6 +112,8 @@ func (c *Cache) verify(p *partial, rec *catalog.Inode) (uint64, error) {
 // n.mu held.
 func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint64) error {
 	p := n.p
+	p.storing.Lock() // what was asked for twice may still come
+	defer p.storing.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.wholeLocked() {
@@ -230,6 +156,11 @@ func (c *Cache) promoteLocked(n *node, rec *catalog.Inode, path string, crc uint
 		r.Ctime = max(r.Ctime, p.ctime)
 		if r.State == Clean && !r.Base.HasCRC {
 			r.Base.CRC64, r.Base.HasCRC = crc, true
+		}
+		if r.State == Clean && p.sums != nil {
+			if err := putSums(tx, r.Ino, r.Base.Gen, p.sums); err != nil {
+				return err
+			}
 		}
 		if r.State == Clean && n.writers > 0 {
 			// It was opened for writing when it was not whole; from now on nobody sees
@@ -316,6 +247,8 @@ func (c *Cache) wholeOrphan(n *node) error {
 	if n.p == nil {
 		return nil
 	}
+	n.p.storing.Lock()
+	defer n.p.storing.Unlock()
 	n.p.mu.Lock()
 	defer n.p.mu.Unlock()
 	if !n.p.wholeLocked() {

@@ -237,12 +237,12 @@ func (c *Cache) dropOrphans() error {
 // recheckDirty looks, after an unclean stop, at what the catalog says is only here.
 // A file that the share does not have was never fsynced: its name goes. One that
 // has another stamp than we noted is as its last writer left it. What was adopted,
-// a whole share perhaps, is looked at when its turn comes.
+// a whole share perhaps, is looked at when its turn comes, unless it was open for writing.
 func (c *Cache) recheckDirty() error {
 	var dirty []*catalog.Inode
 	if err := c.cat.View(func(tx *catalog.Tx) error {
 		return tx.EachQueue(func(it *catalog.QueueItem) bool {
-			if r, err := tx.Inode(it.Ino); err == nil && holdsOnlyCopy(r.State) && len(r.Links) > 0 && r.Flags&catalog.FlagAdopted == 0 {
+			if r, err := tx.Inode(it.Ino); err == nil && holdsOnlyCopy(r.State) && len(r.Links) > 0 && r.Flags&(catalog.FlagAdopted|catalog.FlagWriting) != catalog.FlagAdopted {
 				dirty = append(dirty, r)
 			}
 			return true
@@ -265,6 +265,7 @@ func (c *Cache) recheckDirty() error {
 		switch {
 		case err == nil && st.IsRegular():
 			if _, err := c.change(r.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+				wasWritten(r, st)
 				setAttrs(r, st)
 				if r.Stamp != st.Stamp() {
 					r.Stamp, r.FinishedAt = st.Stamp(), c.nanos()
@@ -273,7 +274,7 @@ func (c *Cache) recheckDirty() error {
 			}); err != nil {
 				return err
 			}
-		case errors.Is(err, iofs.ErrNotExist) && r.Base.Gen == 0:
+		case errors.Is(err, iofs.ErrNotExist) && r.Base.Gen == 0 && r.Flags&catalog.FlagAdopted == 0:
 			d, err := c.lookDir(r.Links[0].Parent)
 			if err != nil {
 				return err

@@ -32,6 +32,7 @@ func (c *Cache) Status(ctx context.Context) (Status, error) {
 			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{},
 			ReadHits: c.reads.hits.Load(), ReadMisses: c.reads.misses.Load()},
 		Problems: c.problems.list(statusProblems)}
+	s.Cache.Refetched = c.fetches.counted()
 	c.mu.Lock()
 	live := make([]*node, 0, len(c.nodes))
 	for _, n := range c.nodes {
@@ -46,7 +47,7 @@ func (c *Cache) Status(ctx context.Context) (Status, error) {
 		}
 		if n.p != nil && !n.whole.Load() {
 			n.p.mu.Lock()
-			tr, flying := Transfer{Done: n.p.here.Len(), Total: n.p.size}, len(n.p.flights) > 0
+			tr, flying := Transfer{Done: n.p.here.Len(), Total: n.p.size}, n.p.plan.Len() > 0
 			n.p.mu.Unlock()
 			if flying {
 				if rec, err := c.record(n.ino); err == nil {

@@ -19,7 +19,7 @@ import (
 const (
 	// answerLate is the delay of every answer where a test counts round trips: reads
 	// that do not depend on each other are asked for well within it.
-	answerLate = 700 * time.Millisecond
+	answerLate = 3 * time.Second
 	block      = 4 << 10 // what guests read at random
 )
 
@@ -31,20 +31,9 @@ func remoteFile(t *testing.T, name string, body []byte, args ...string) (*httpPr
 	p := d.throughHTTP(t)
 	d.Put(t, name, body, nil)
 	z := newZone(t, on(d), with(args...))
-	z.listed()
+	z.joined()
 	p.forget()
 	return p, z
-}
-
-// listed waits until the zone knows what is in the bucket.
-func (z *zone) listed() {
-	z.t.Helper()
-	eventually(z.t, time.Minute, func() error {
-		if s := z.status().Store; s.Listing != "done" {
-			return fmt.Errorf("listing %s %s", s.Listing, s.Error)
-		}
-		return nil
-	})
 }
 
 // The first bytes of a file cost one round trip, and not what is around them.
@@ -58,6 +47,7 @@ func TestFirstBytesTakeOneRoundTrip(t *testing.T) {
 		t.Fatal(diff)
 	}
 	asked := p.of(name)
+	p.late(0)
 	p.quiet()
 	if asked.waits != 1 {
 		t.Errorf("4 KiB took %d reads one after the other: %+v", asked.waits, asked)
@@ -208,7 +198,7 @@ func TestUploadSendsEveryByteOnce(t *testing.T) {
 	d := newDepot(t)
 	p := d.throughHTTP(t)
 	z := newZone(t, on(d), with("--part-size", "5MiB", "--settle", "24h"))
-	z.listed()
+	z.joined()
 	const large, small = "volumes/1/large", 20
 	body := bytesOf(6, 23<<20+17)
 	put(t, z.path(large), body)
@@ -261,8 +251,8 @@ func TestKilledUploadSendsNothingTwice(t *testing.T) {
 	go z.run("flush", z.mnt) // ends with the daemon
 	select {
 	case <-half:
-	case <-time.After(time.Minute):
-		t.Fatalf("half of the file is not sent within a minute: %+v%s", p.of(name), z.logTail())
+	case <-time.After(patience):
+		t.Fatalf("half of the file is not sent within %v: %+v%s", patience, p.of(name), z.logTail())
 	}
 	z.kill()
 	_ = unix.Unmount(z.mnt, unix.MNT_DETACH)

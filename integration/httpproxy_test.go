@@ -25,7 +25,8 @@ type httpProxy struct {
 
 	mu     sync.Mutex
 	log    []*exchange                                          // guarded by mu
-	delay  time.Duration                                        // guarded by mu; of every answer
+	delay  time.Duration                                        // guarded by mu; of first answers
+	held   chan struct{}                                        // guarded by mu; closed when later ones may go
 	spoils func(http.ResponseWriter, *exchange, *http.Response) // guarded by mu; answers instead of us
 	up     chan struct{}                                        // guarded by mu; closed when upAt bytes of objects were sent
 	upAt   int64
@@ -78,7 +79,7 @@ func (p *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e.depth++
 	p.log = append(p.log, e)
-	delay, spoils := p.delay, p.spoils
+	delay, held, spoils := p.delay, p.held, p.spoils
 	p.mu.Unlock()
 
 	out := r.Clone(r.Context())
@@ -98,8 +99,12 @@ func (p *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.mu.Unlock()
 	}}
 	if delay > 0 {
+		if e.depth > 1 {
+			delay = patience
+		}
 		select {
 		case <-time.After(delay):
+		case <-held:
 		case <-r.Context().Done():
 			panic(http.ErrAbortHandler)
 		}
@@ -159,11 +164,17 @@ func (p *httpProxy) afterSent(n int64) <-chan struct{} {
 	return p.up
 }
 
-// late delays every answer.
+// late delays answers. Those to requests that may have waited for another answer are
+// held until the next call: a test that is slow to look must not take what came after
+// a read for what the read waited for.
 func (p *httpProxy) late(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
+	if p.held != nil {
+		close(p.held)
+	}
+	p.held = make(chan struct{})
 }
 
 // spoil has fn answer; nil: the proxy is honest again.
@@ -264,7 +275,7 @@ func (p *httpProxy) quiet() {
 		}
 		return len(p.log), sent, received
 	}
-	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
 	for {
 		n, sent, received := state()

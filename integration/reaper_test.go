@@ -91,10 +91,13 @@ func supervise() (code int, err error) {
 		return 1, err
 	}
 	lock, err := os.Open(dir)
-	if err == nil {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-	}
 	if err != nil {
+		return 1, err
+	}
+	// Until then: a file that nobody refers to is closed by the collector, and the next
+	// run would take this one for dead.
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, sweep(dir)) }()

@@ -38,14 +38,17 @@ func newTransport(c Config) *transport {
 	protocols.SetHTTP1(true) // parts in parallel want connections in parallel
 	return &transport{
 		base: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment, // never for loopback
-			DialContext:           dialer(c.ConnectTimeout, c.SocketTimeout),
-			TLSHandshakeTimeout:   c.ConnectTimeout,
-			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.RootCAs},
-			MaxConnsPerHost:       c.MaxConns,
-			MaxIdleConns:          0,   // no limit of its own
-			MaxIdleConnsPerHost:   512, // as many as there may be transfers: a new connection costs round trips
-			IdleConnTimeout:       20 * time.Second,
+			Proxy:               http.ProxyFromEnvironment, // never for loopback
+			DialContext:         dialer(c.ConnectTimeout, c.SocketTimeout),
+			TLSHandshakeTimeout: c.ConnectTimeout,
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.RootCAs},
+			MaxConnsPerHost:     c.MaxConns,
+			MaxIdleConns:        0,   // no limit of its own
+			MaxIdleConnsPerHost: 512, // as many as there may be transfers: a new connection costs round trips
+			// A read after a pause should not pay for a handshake. Beyond SocketTimeout
+			// idleConn would cut the connection anyway; one that the server has closed
+			// is noticed before it is used again, or its request is sent anew.
+			IdleConnTimeout:       c.SocketTimeout - c.SocketTimeout/10,
 			ExpectContinueTimeout: time.Second,
 			DisableCompression:    true,
 			ReadBufferSize:        64 << 10,

@@ -84,6 +84,7 @@ const (
 	FlagOrphan                      // no name any more, kept because it was open
 	FlagXattrs                      // has, or had, extended attributes: without it DeleteInode looks for none
 	FlagUnseen                      // made by others while Base was not here: Base is kept as a conflict before it is replaced
+	FlagWriting                     // FlagAdopted, and open for writing with Stamp: another stamp after a crash is newer than the depot's
 )
 
 // Dirent is a name in a directory.

@@ -226,7 +226,7 @@ func (s *sdk) uploadAll(ctx context.Context, prefix string, paths []string) erro
 // edit changes a piece of an object: the parts that it touches are sent, the others
 // copied inside the store. A remote one fetches what is missing of these parts.
 func (s *sdk) edit(ctx context.Context, key string, size int64, piece []byte, at int64, remote bool) error {
-	id, err := s.store.CreateMultipart(ctx, key, cache.PutOptions{})
+	id, err := s.store.CreateMultipart(ctx, key, cache.PutOptions{Copies: true})
 	if err != nil {
 		return err
 	}
