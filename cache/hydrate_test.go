@@ -128,7 +128,7 @@ func TestHeadersThenDemandThenMetadata(t *testing.T) {
 	h := e.mustOpen("snapshots/1/i.qcow2", syscall.O_RDONLY)
 	readAt(t, h, data, 0)
 	e.waitFor("headers", func() bool { return len(rec.of(key)) == 2 })
-	if want := []catalog.Range{{Off: 0, End: head}, {Off: imageL1, End: imageL1 + 4096}}; !slices.Equal(rec.of(key), want) {
+	if want := []catalog.Range{{Off: 0, End: head}, {Off: imageL1, End: imageL1 + 32<<10}}; !slices.Equal(rec.of(key), want) {
 		t.Errorf("headers come as %v, want %v", rec.of(key), want)
 	}
 	readAt(t, h, data, 4096)
@@ -191,7 +191,7 @@ func TestParentsHeadersAreWarmed(t *testing.T) {
 		"snapshots/2/secret":      testImage(""),
 	})
 	tail := catalog.Range{Off: imageEnd - head, End: imageEnd}
-	l1 := catalog.Range{Off: imageL1, End: imageL1 + 4096}
+	l1 := catalog.Range{Off: imageL1, End: imageL1 + 32<<10}
 	done := func(name string) func() bool {
 		return func() bool { return slices.Contains(rec.of("p/snapshots/1/"+name), l1) }
 	}
@@ -245,7 +245,7 @@ func TestHeadersThatFail(t *testing.T) {
 	data := testImage("")
 	e.remoteFiles(map[string][]byte{"volumes/1/i.qcow2": data})
 	const key = "p/volumes/1/i.qcow2"
-	l1 := catalog.Range{Off: imageL1, End: imageL1 + 4096}
+	l1 := catalog.Range{Off: imageL1, End: imageL1 + 32<<10}
 	h := e.mustOpen("volumes/1/i.qcow2", syscall.O_RDONLY)
 	defer h.Release()
 	failed := make(chan struct{})
