@@ -287,6 +287,7 @@ func (c *Cache) Warm(ctx context.Context, paths []string, progress func(Progress
 			return err
 		}
 		defer h.Release()
+		c.hydrate(h.n, 0, 0) // for the files that it names: all of this one comes anyway
 		return c.complete(ctx, h.n)
 	})
 }
@@ -294,8 +295,9 @@ func (c *Cache) Warm(ctx context.Context, paths []string, progress func(Progress
 // Evict drops the local bytes of clean files now.
 func (c *Cache) Evict(ctx context.Context, paths []string, progress func(Progress)) ([]NotDone, error) {
 	return c.eachFile(ctx, paths, progress, func(ctx context.Context, ino Ino) error {
+		here := c.bytesHere(ino) // before the record, which has them when the node has gone
 		rec, err := c.record(ino)
-		if err != nil || rec.State == Remote {
+		if err != nil || rec.State == Remote && !here {
 			return err
 		}
 		if c.cfg.Deploy == Beside {
@@ -303,6 +305,24 @@ func (c *Cache) Evict(ctx context.Context, paths []string, progress func(Progres
 		}
 		return c.evictNow(ctx, ino)
 	})
+}
+
+// bytesHere says whether a file that is open or being worked on has bytes here, which
+// the catalog may not know of yet.
+func (c *Cache) bytesHere(ino Ino) bool {
+	n := c.peek(ino)
+	if n == nil {
+		return false
+	}
+	defer c.drop(n)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.p == nil {
+		return false
+	}
+	n.p.mu.Lock()
+	defer n.p.mu.Unlock()
+	return !n.p.here.Empty()
 }
 
 // evictNow is evictFile for a person: work in the background on the file is
@@ -318,6 +338,7 @@ func (c *Cache) evictNow(ctx context.Context, ino Ino) error {
 					n.p.stopFill()
 				}
 				n.p.mu.Unlock()
+				n.stopHydration()
 			}
 			n.mu.Unlock()
 			c.drop(n)

@@ -94,7 +94,7 @@
 //	partial.mu    extents, the plan of what is fetched, waiters
 //	Cache.marker  reads and changes of the marker; the catalog takes it to reserve numbers
 //	Cache.mu      the table of nodes and their reference counts
-//	leaves        orders.mu, keyLocks.mu, depot.mu, dispatch.mu, problemList.mu …: never held
+//	leaves        orders.mu, keyLocks.mu, depot.mu, dispatch.mu, hydration.mu, problemList.mu …: never held
 //	              while another is taken
 //
 // node.mu and partial.mu may cover calls to the share and one catalog transaction.
@@ -159,6 +159,14 @@
 // (compare.go), which holds no lock and no worker; a result counts only for the stamp
 // that it was read under. Until all was compared the clean log is neither forgotten nor
 // rewritten (proof.go).
+//
+// # What is fetched first
+//
+// The first read of a file that is not here is asked for as it is; then, or with it where
+// it is a read of a header, follows what tools read first of an image (hydrate.go,
+// package image), and the headers of the files that the image names beside it. Of what is
+// no image these are the first and the last 256 KiB and no more. Where the class fills,
+// the image's maps come before the rest; elsewhere once somebody reads past the headers.
 //
 // # What is on disk, and what a crash leaves
 //

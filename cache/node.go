@@ -36,6 +36,8 @@ type node struct {
 	upload   context.CancelCauseFunc // non-nil while an upload is under way
 
 	whole atomic.Bool // all bytes are in file and stay there while it is open
+
+	hydration atomic.Pointer[hydration] // non-nil once what tools read first is being fetched
 }
 
 // acquire returns the node of ino; release must follow.

@@ -219,6 +219,10 @@ func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) 
 	size, fill := p.size, (p.fills || len(p.order) > 0) && !p.filling
 	here := p.here.Contains(off, min(off+int64(len(b)), size))
 	p.mu.Unlock()
+	ahead := &h.ahead
+	if off < size && h.c.hydrate(n, off, min(off+int64(len(b)), size)) {
+		ahead = nil // looking at an image is no sequential reading
+	}
 	if fill {
 		h.c.fill(n)
 	}
@@ -230,7 +234,7 @@ func (n *node) readPartial(ctx context.Context, h *Handle, b []byte, off int64) 
 		return 0, nil
 	}
 	h.c.reads.note(here)
-	if err := h.c.ensure(ctx, n, &h.ahead, off, off+int64(len(b))); err != nil {
+	if err := h.c.ensure(ctx, n, ahead, off, off+int64(len(b))); err != nil {
 		return 0, err
 	}
 	m, err := h.file.ReadAt(b, off)
