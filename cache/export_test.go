@@ -27,6 +27,10 @@ func FetchRanges(c *Cache, h *Handle, ranges []catalog.Range, class fetch.Class)
 	c.fetchRanges(h.n, ranges, class)
 }
 
+// Unplanned has nothing fetched of a file but what is read, while it is open: it is taken
+// for no image.
+func Unplanned(h *Handle) { h.n.hydration.Store(&hydration{}) }
+
 // CombineCRC and ZeroCRC are for tests outside the package.
 func CombineCRC(first, second uint64, n int64) uint64 { return combineCRC(first, second, n) }
 

@@ -148,8 +148,16 @@ func splitPath(path string) (dir, name string) {
 	return dir, parts[len(parts)-1]
 }
 
-// handle opens a file for reading.
+// handle opens a file for reading, of which nothing is fetched but what is read.
 func (e *env) handle(path string) *cache.Handle {
+	e.t.Helper()
+	h := e.imageHandle(path)
+	cache.Unplanned(h)
+	return h
+}
+
+// imageHandle opens a file for reading.
+func (e *env) imageHandle(path string) *cache.Handle {
 	e.t.Helper()
 	a, err := e.lookup(path)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 const (
 	// answerLate is the delay of every answer where a test counts round trips: reads
 	// that do not depend on each other are asked for well within it.
-	answerLate = 3 * time.Second
+	answerLate = 700 * time.Millisecond
 	block      = 4 << 10 // what guests read at random
 )
 

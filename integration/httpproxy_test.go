@@ -100,7 +100,7 @@ func (p *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}}
 	if delay > 0 {
 		if e.depth > 1 {
-			delay = patience
+			delay = heldLate
 		}
 		select {
 		case <-time.After(delay):
@@ -164,9 +164,13 @@ func (p *httpProxy) afterSent(n int64) <-chan struct{} {
 	return p.up
 }
 
+// heldLate is longer than answerLate, and less than the patience with which a new mount
+// waits for a first byte before it asks again (2 s).
+const heldLate = 1200 * time.Millisecond
+
 // late delays answers. Those to requests that may have waited for another answer are
-// held until the next call: a test that is slow to look must not take what came after
-// a read for what the read waited for.
+// held for longer, at most until the next call: a test that is slow to look must not take
+// what came after a read for what the read waited for.
 func (p *httpProxy) late(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

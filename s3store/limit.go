@@ -61,8 +61,8 @@ func (l *limit) chunk(n int) int {
 
 // wait blocks until n bytes more may have moved, or ctx ends.
 func (l *limit) wait(ctx context.Context, n int) error {
-	if n <= 0 || l.bucket.Limit() == rate.Inf {
-		return nil
+	if err := ctx.Err(); err != nil || n <= 0 || l.bucket.Limit() == rate.Inf {
+		return err
 	}
 	if !cache.IsBackground(ctx) {
 		l.count(1)
