@@ -156,7 +156,8 @@ func TestSideBySide(t *testing.T) {
 	close(gate)
 	e.flush()
 	u := e.mem.Usage().Requests
-	if u["put"]-int64(len(e.mem.Keys(""))) > 2 || u["create"] > 0 { // but for the probe's
+	// But for the probe's, and a few that another one made wait again.
+	if u["put"]-int64(len(e.mem.Keys(""))) > 2+files/10 || u["create"] > 0 {
 		t.Errorf("%d files took %v", files, u)
 	}
 	if w.most > 5 {
