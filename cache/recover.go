@@ -1,12 +1,9 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	iofs "io/fs"
-	"strconv"
-	"strings"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/share"
@@ -303,112 +300,3 @@ func (c *Cache) recheckPartial(r *catalog.Inode, path string) error {
 	n.p.fresh = max(n.p.fresh, 1)
 	return nil
 }
-
-// adoptPartials removes partial files that no inode claims. Those with a sidecar
-// hold bytes that somebody wrote and stay, where a person can find them.
-func (c *Cache) adoptPartials() error {
-	var names []string
-	if err := c.share.ReadDir(share.PartialDir, func(name string, _ uint64, _ uint32) error {
-		names = append(names, name)
-		return nil
-	}); err != nil {
-		return err
-	}
-	sidecars := map[string]bool{}
-	for _, n := range names {
-		if base, ok := strings.CutSuffix(n, ".log"); ok {
-			sidecars[base] = true
-		}
-	}
-	for _, n := range names {
-		ino, err := strconv.ParseUint(n, 10, 64)
-		if err != nil {
-			continue
-		}
-		rec, err := c.record(Ino(ino))
-		if err == nil && !resident(rec.State) && isRegular(rec) {
-			if sidecars[n] && rec.State != PartialDirty { // the depot has got what it names
-				if err := share.RemoveSidecar(c.share, ino); err != nil {
-					return err
-				}
-			}
-			continue
-		}
-		if err != nil && !errors.Is(err, ErrStale) {
-			return err
-		}
-		if sidecars[n] {
-			if err := c.restorePartial(Ino(ino)); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := c.share.Unlink(share.PartialDir + "/" + n); err != nil && !errors.Is(err, iofs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-// restorePartial brings back a file that was written in part when the catalog was
-// lost: its sidecar says which version of which object the rest is.
-func (c *Cache) restorePartial(ino Ino) error {
-	h, recs, err := share.ReadSidecar(c.share, uint64(ino))
-	if err != nil {
-		c.log.Error("a partial file with written bytes cannot be brought back", "file", share.PartialPath(uint64(ino)), "err", err)
-		c.problems.add("lost", share.PartialPath(uint64(ino)), err.Error(), c.now())
-		return nil
-	}
-	written, limit, size := share.Replay(h, recs, h.BootID == c.bootID)
-	parent, name, err := c.importParents(h.Path)
-	if err != nil || parent == 0 {
-		return errors.Join(err, errors.New("the directory of "+h.Path+" cannot be made"))
-	}
-	if _, err := c.find(parent, name); err == nil {
-		c.problems.add("conflict", h.Path, "bytes that were written before the catalog was lost are in "+share.PartialPath(uint64(ino)), c.now())
-		return nil
-	}
-	next, err := c.cat.NextIno()
-	if err != nil {
-		return err
-	}
-	gen, err := c.cat.NextGen()
-	if err != nil {
-		return err
-	}
-	for _, mv := range [][2]string{{share.PartialPath(uint64(ino)), share.PartialPath(uint64(next))}, {share.SidecarPath(uint64(ino)), share.SidecarPath(uint64(next))}} {
-		if err := c.share.Rename(mv[0], mv[1], share.NoReplace); err != nil {
-			return err
-		}
-	}
-	now := c.nanos()
-	return c.withDir(parent, func(d lockedDir) error {
-		return c.cat.Update(func(tx *catalog.Tx) error {
-			base := h.Base
-			if base.Gen == 0 {
-				base.Gen = 1
-			}
-			rec := &catalog.Inode{Ino: next, Gen: gen, Mode: defaultFile, Nlink: 1, Size: size, Mtime: now, Atime: now, Ctime: now,
-				State: PartialDirty, Base: base, BaseLimit: limit, DirtySince: now, FinishedAt: now,
-				Links: []catalog.Link{{Parent: parent, Name: name}}}
-			if h.Key != "" {
-				if err := c.claim(tx, rec, catalog.Object{Key: h.Key, ETag: h.ETag, Gen: base.Gen}); err != nil {
-					return err
-				}
-			}
-			if err := tx.PutDirent(catalog.Dirent{Parent: parent, Name: name, Ino: next, Type: defaultFile &^ 0o7777}); err != nil {
-				return err
-			}
-			if err := tx.PutExtents(next, catalog.Extents{Here: written, Written: written}); err != nil {
-				return err
-			}
-			if err := c.putQueue(tx, rec, 0, false); err != nil {
-				return err
-			}
-			return tx.PutInode(rec)
-		})
-	})
-}
-
-// syncCatalog is Sync where there is no caller to wait for.
-func (c *Cache) syncCatalog() error { return c.cat.Sync(context.Background()) }

@@ -1,0 +1,148 @@
+package cache
+
+import (
+	"syscall"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
+)
+
+// moveInCatalog is the catalog's side of a rename, in one transaction with the end
+// of its intent. recover calls it too.
+func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) error {
+	var srcSt, dstSt, fromSt, toSt *share.Stat
+	stat := func(path string, want bool) *share.Stat {
+		if !want {
+			return nil
+		}
+		st, err := c.share.Stat(path)
+		if err != nil {
+			return nil
+		}
+		return &st
+	}
+	srcSt = stat(m.path, inShare(m.src))
+	if m.exchange {
+		dstSt = stat(m.oldPath, inShare(m.dst))
+	}
+	fromSt = stat(m.from.path, true)
+	toSt = stat(m.to.path, true)
+	err := c.cat.Update(func(tx *catalog.Tx) error {
+		old := catalog.Link{Parent: m.from.rec.Ino, Name: m.oldName}
+		to := catalog.Link{Parent: m.to.rec.Ino, Name: m.name}
+		fromDirs, toDirs := 0, 0
+		if isDir(m.src) {
+			fromDirs, toDirs = -1, 1
+		}
+		if m.dst != nil {
+			if isDir(m.dst) {
+				toDirs--
+			}
+			switch {
+			case m.exchange:
+				if isDir(m.dst) {
+					fromDirs++
+				}
+				if err := tx.DeleteDirent(to.Parent, to.Name); err != nil {
+					return err
+				}
+			case isDir(m.dst):
+				if err := c.dropDirLink(tx, m.dst.Ino, to, m.path); err != nil {
+					return err
+				}
+			default:
+				if err := c.removeLink(tx, m.dst.Ino, to, m.path, victimOpen); err != nil {
+					return err
+				}
+			}
+		}
+		if err := tx.DeleteDirent(old.Parent, old.Name); err != nil {
+			return err
+		}
+		if err := c.relink(tx, m.src.Ino, old, to, srcSt, m.path); err != nil {
+			return err
+		}
+		if srcSt != nil {
+			if err := renamedUpload(tx, m.src.Ino, m.before, srcSt.Stamp()); err != nil {
+				return err
+			}
+		}
+		if m.exchange {
+			if err := c.relink(tx, m.dst.Ino, to, old, dstSt, m.oldPath); err != nil {
+				return err
+			}
+		}
+		if err := c.touchMoved(tx, old.Parent, fromSt, fromDirs); err != nil {
+			return err
+		}
+		if err := c.touchMoved(tx, to.Parent, toSt, toDirs); err != nil {
+			return err
+		}
+		return tx.DeleteIntent(intent.Seq)
+	})
+	if err != nil {
+		return err
+	}
+	if n := c.peek(m.src.Ino); n != nil {
+		// The next fsync must make the new name durable.
+		if m.dst == nil || n.ino != m.dst.Ino {
+			n.unsynced.Store(true)
+		}
+		c.drop(n)
+	}
+	return nil
+}
+
+func (c *Cache) touchMoved(tx *catalog.Tx, dir Ino, st *share.Stat, dirs int) error {
+	if st == nil {
+		return c.touchRemoteDir(tx, dir, dirs)
+	}
+	return c.touchDir(tx, dir, *st, dirs)
+}
+
+// relink gives an inode a new name in place of an old one and has its objects follow.
+func (c *Cache) relink(tx *catalog.Tx, ino Ino, old, to catalog.Link, st *share.Stat, path string) error {
+	rec, err := inode(tx, ino)
+	if err != nil {
+		return err
+	}
+	for i := range rec.Links {
+		if rec.Links[i] == old {
+			rec.Links[i] = to
+		}
+	}
+	rec.Ctime = c.nanos()
+	if st != nil {
+		rec.Ctime = st.Ctime
+		if now := st.Stamp(); now.Ino == rec.Stamp.Ino && now.Size == rec.Stamp.Size && now.Mtime == rec.Stamp.Mtime {
+			rec.Stamp = now // only ctime moved, and we moved it
+		}
+	}
+	if err := tx.PutDirent(catalog.Dirent{Parent: to.Parent, Name: to.Name, Ino: ino, Type: rec.Mode & syscall.S_IFMT}); err != nil {
+		return err
+	}
+	if err := c.enqueueMove(tx, rec, path); err != nil {
+		return err
+	}
+	return tx.PutInode(rec)
+}
+
+// dropDirLink takes the name from an empty directory that a rename replaces.
+func (c *Cache) dropDirLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string) error {
+	rec, err := inode(tx, ino)
+	if err != nil {
+		return err
+	}
+	if err := tx.DeleteDirent(l.Parent, l.Name); err != nil {
+		return err
+	}
+	if err := c.disown(tx, rec, path+"/"); err != nil {
+		return err
+	}
+	rec.Links, rec.Nlink, rec.Ctime = nil, 0, c.nanos()
+	rec.Flags |= catalog.FlagOrphan
+	if err := tx.DeleteQueue(ino); err != nil {
+		return err
+	}
+	return tx.PutInode(rec)
+}
