@@ -223,6 +223,9 @@
 // moved), remote names come from the depot's listing, and partial files with written
 // bytes from their sidecars. New numbers start above the mark in the share and have
 // another epoch.
+// One case needs a person: state lost between the completion of an upload of a file that
+// is here in part and its commit. The sidecar names the version before, which is gone; the
+// object has all bytes, and is shown once the partial file is put aside.
 //
 // # What others do in the share
 //
