@@ -225,7 +225,7 @@
 // another epoch.
 // One case needs a person: state lost between the completion of an upload of a file that
 // is here in part and its commit. The sidecar names the version before, which is gone; the
-// object has all bytes, and is shown once the partial file is put aside.
+// object has all bytes.
 //
 // # What others do in the share
 //
