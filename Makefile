@@ -19,7 +19,7 @@ FUZZTIME     ?= 20s
 BENCHFLAGS   ?=
 # Below the time limit that CI puts on a stage, so that a hanging test ends with
 # the stacks of its goroutines and not with a killed job.
-TEST_TIMEOUT ?= 13m
+TEST_TIMEOUT ?= 18m
 # Builds the S3 servers where they are missing; outside of TEST_TIMEOUT, because
 # the first time takes minutes.
 tools         = go test -count=1 -timeout 30m -run '^TestBuild$$' ./s3store/s3test
