@@ -64,7 +64,7 @@ func TestKillBetweenFlushAndReset(t *testing.T) {
 // TestDamageInTheJournal: a changed byte is refused. A shorter journal is a kill of before:
 // the last commits are gone, and none before them.
 func TestDamageInTheJournal(t *testing.T) {
-	const tries = 20
+	const tries = 5
 	dir := leftByAKill(t, damageInos)
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, d := range damages {
