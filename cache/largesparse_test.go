@@ -137,8 +137,6 @@ func TestLargeSparseImage(t *testing.T) {
 	e.store = nil
 	e.open()
 	t.Cleanup(e.close)
-	e.c.SetStore(h, cache.StoreInfo{Bucket: "b"})
-	e.flush()
 
 	ctx := context.Background()
 	parent, name := e.parent("disk.raw")
@@ -157,6 +155,8 @@ func TestLargeSparseImage(t *testing.T) {
 		}
 	}
 	f.Release()
+	// Only now: what is written slowly may be uploaded in between.
+	e.c.SetStore(h, cache.StoreInfo{Bucket: "b"})
 	e.flush()
 	if h.sent != 4*part {
 		t.Errorf("%d bytes were sent in parts, want %d", h.sent, 4*part)
