@@ -12,7 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"depotfs/cache"
 	"depotfs/cache/storetest"
@@ -42,15 +41,6 @@ func (e *env) adopted() cache.AdoptionStatus {
 	e.waitFor("adoption to end", func() bool { return e.adoption().State == "done" })
 	e.flush()
 	return e.adoption()
-}
-
-func (e *env) waitFor(what string, done func() bool) {
-	e.t.Helper()
-	for end := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			e.t.Fatalf("waited for %s: %+v", what, e.adoption())
-		}
-	}
 }
 
 // theirs puts an object into the depot as another zone or tool would.

@@ -116,7 +116,7 @@ func TestBodyThatStandsStillIsResumed(t *testing.T) {
 	h := e.handle(remote + "f")
 	defer h.Release()
 	e.readAt(h, data, 0, 2<<20)
-	e.eventually("all bodies are closed", func() bool { open, _ := l.now(); return open == 0 })
+	e.waitFor("all bodies are closed", func() bool { open, _ := l.now(); return open == 0 })
 	if n := e.refetched(); n.Resumes != 1 {
 		t.Errorf("%+v", n)
 	}

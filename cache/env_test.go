@@ -275,3 +275,13 @@ func pattern(seed uint64, n int) []byte {
 }
 
 func setSize(n int64) cache.SetAttr { return cache.SetAttr{Valid: cache.SetSize, Size: n} }
+
+// waitFor waits until something is so.
+func (e *env) waitFor(what string, so func() bool) {
+	e.t.Helper()
+	for end := time.Now().Add(patience); !so(); time.Sleep(5 * time.Millisecond) { // it asks, it does not hope
+		if time.Now().After(end) {
+			e.t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}

@@ -37,7 +37,7 @@ func TestStoreDown(t *testing.T) {
 	e.store.SetDown(true)
 	e.write("b", data)
 	e.mustRead("a", data)
-	e.comes("flush says why b is left", func() bool {
+	e.waitFor("flush says why b is left", func() bool {
 		left := e.flushFor(time.Second)
 		if len(left) != 1 || left[0].Path != "b" {
 			t.Fatalf("left %+v", left)
@@ -64,7 +64,7 @@ func TestColdReadWhileStoreIsDown(t *testing.T) {
 	}
 	e.store.SetDown(false)
 	// The breaker asks a few times a second whether it is back, and this test's patience is short.
-	e.comes("a read of what is not here", func() bool {
+	e.waitFor("a read of what is not here", func() bool {
 		b, err := e.read("a")
 		return err == nil && bytes.Equal(b, data)
 	})
@@ -115,7 +115,7 @@ func TestUploadResumesAfterRestart(t *testing.T) {
 	data := pattern(1, 31<<20)
 	e.store.Inject(storetest.Fail(storetest.PutPart, cache.ErrUnavailable).After(3).Always())
 	e.write("f", data)
-	e.comes("three parts are there and the fourth failed", func() bool {
+	e.waitFor("three parts are there and the fourth failed", func() bool {
 		if left := e.flushFor(time.Second); len(left) != 1 {
 			t.Fatalf("left %+v", left)
 		}
@@ -316,7 +316,7 @@ func TestOrderTimeout(t *testing.T) {
 	e.write("bad", []byte("x"))
 	e.write("bad.properties", []byte("filename=bad\n"))
 	e.write("good", []byte("y"))
-	e.comes("a file that cannot be uploaded lets others go", func() bool {
+	e.waitFor("a file that cannot be uploaded lets others go", func() bool {
 		_, ok := e.object("p/good")
 		return ok
 	})

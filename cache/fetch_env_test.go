@@ -5,7 +5,6 @@ import (
 	"io"
 	"sync"
 	"testing"
-	"time"
 
 	"depotfs/cache"
 	"depotfs/cache/storetest"
@@ -114,14 +113,21 @@ func (l *line) now() (open, ended int) {
 	return l.open, l.ended
 }
 
+// newEnvBehind is newEnv with a store in front of the one in memory.
+func newEnvBehind(t testing.TB, front func(cache.Store) cache.Store) *env {
+	t.Helper()
+	mem := storetest.NewMem()
+	e := &env{t: t, share: t.TempDir(), state: t.TempDir(), mem: mem, store: storetest.NewFaulty(front(mem))}
+	e.open()
+	t.Cleanup(e.close)
+	return e
+}
+
 // newLine is a zone behind a line.
 func newLine(t testing.TB) (*env, *line) {
 	t.Helper()
-	mem := storetest.NewMem()
-	l := &line{Store: mem}
-	e := &env{t: t, share: t.TempDir(), state: t.TempDir(), mem: mem, store: storetest.NewFaulty(l)}
-	e.open()
-	t.Cleanup(e.close)
+	l := &line{}
+	e := newEnvBehind(t, func(s cache.Store) cache.Store { l.Store = s; return l })
 	return e, l
 }
 
@@ -175,15 +181,5 @@ func (e *env) readAt(h *cache.Handle, data []byte, off, n int64) {
 	e.t.Helper()
 	if err := readPiece(h, data, off, n); err != nil {
 		e.t.Fatal(err)
-	}
-}
-
-// eventually waits until something is so.
-func (e *env) eventually(what string, so func() bool) {
-	e.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			e.t.Fatalf("never: %s", what)
-		}
 	}
 }

@@ -34,7 +34,7 @@ func TestFirstBytesCostOneRequest(t *testing.T) {
 	h := e.handle(remote + "f")
 	defer h.Release()
 	e.readAt(h, data, 10<<20+4096, 4096)
-	e.eventually("all bodies are closed", func() bool { open, _ := l.now(); return open == 0 })
+	e.waitFor("all bodies are closed", func() bool { open, _ := l.now(); return open == 0 })
 	if gets, n := l.count(); len(gets) != 1 || gets[0] != (get{10 << 20, fetch.Block}) || n != fetch.Block {
 		t.Errorf("%d bytes in %v", n, gets)
 	}
@@ -73,7 +73,7 @@ func TestRandomReadsPullBlocks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e.eventually("all bodies are closed", func() bool { open, _ := l.now(); return open == 0 })
+	e.waitFor("all bodies are closed", func() bool { open, _ := l.now(); return open == 0 })
 	if gets, n := l.count(); len(gets) != len(far) || n != int64(len(far))*fetch.Block {
 		t.Errorf("%d reads: %d bytes in %d requests", len(far), n, len(gets))
 	}
@@ -89,7 +89,7 @@ func TestSequentialReadPullsTheFileOnce(t *testing.T) {
 	for off := int64(0); off < int64(len(data)); off += 1 << 20 {
 		e.readAt(h, data, off, 1<<20)
 	}
-	e.eventually("all bodies are closed", func() bool { open, _ := l.now(); return open == 0 })
+	e.waitFor("all bodies are closed", func() bool { open, _ := l.now(); return open == 0 })
 	gets, n := l.count()
 	if n != int64(len(data)) || len(gets) > 15+8 {
 		t.Errorf("%d bytes of %d in %d requests", n, len(data), len(gets))
@@ -138,9 +138,9 @@ func TestReaderThatGoesAwayEndsItsFlights(t *testing.T) {
 	for off := int64(0); off < 16<<20; off += 1 << 20 {
 		e.readAt(h, data, off, 1<<20)
 	}
-	e.eventually("it was run ahead of", func() bool { open, _ := l.now(); return open >= 6 })
+	e.waitFor("it was run ahead of", func() bool { open, _ := l.now(); return open >= 6 })
 	h.Release()
-	e.eventually("all requests have ended", func() bool { open, ended := l.now(); return open == 0 && ended >= 6 })
+	e.waitFor("all requests have ended", func() bool { open, ended := l.now(); return open == 0 && ended >= 6 })
 	gets, n := l.count()
 	if n > wall {
 		t.Errorf("%d bytes pulled, %d could be", n, wall)
@@ -177,9 +177,9 @@ func TestInterruptedReader(t *testing.T) {
 	ctx2, stop2 := context.WithCancel(context.Background())
 	defer stop2()
 	first := wait(ctx1)
-	e.eventually("it is asked for", func() bool { open, _ := l.now(); return open == 1 })
+	e.waitFor("it is asked for", func() bool { open, _ := l.now(); return open == 1 })
 	second := wait(ctx2)
-	e.eventually("both wait", func() bool { return cache.Waiters(e.c, h.Ino()) == 2 })
+	e.waitFor("both wait", func() bool { return cache.Waiters(e.c, h.Ino()) == 2 })
 	stop1()
 	if err := <-first; !errors.Is(err, context.Canceled) {
 		t.Errorf("first reader: %v", err)
@@ -191,7 +191,7 @@ func TestInterruptedReader(t *testing.T) {
 	if err := <-second; !errors.Is(err, context.Canceled) {
 		t.Errorf("second reader: %v", err)
 	}
-	e.eventually("the request has ended", func() bool { open, ended := l.now(); return open == 0 && ended == 1 })
+	e.waitFor("the request has ended", func() bool { open, ended := l.now(); return open == 0 && ended == 1 })
 	close(gate)
 	e.readAt(h, data, 8<<20, 2<<20)
 }
@@ -213,7 +213,7 @@ func TestBytesAreDeliveredAsTheyArrive(t *testing.T) {
 		_, err := h.ReadAt(t.Context(), make([]byte, 1<<20), 0)
 		done <- err
 	}()
-	e.eventually("it is asked for", func() bool { open, _ := l.now(); return open >= 1 })
+	e.waitFor("it is asked for", func() bool { open, _ := l.now(); return open >= 1 })
 	e.readAt(h, data, 0, 64<<10)
 	e.readAt(h, data, 60<<10, 4<<10)
 }
@@ -236,7 +236,7 @@ func TestManyReadersOfOneFileLeaveRoom(t *testing.T) {
 	for i := range 100 {
 		go func() { errs <- readPiece(h, busy, 8<<20+int64(i)*320<<10, 4096) }()
 	}
-	e.eventually("all wait", func() bool { return cache.Waiters(e.c, h.Ino()) == 100 })
+	e.waitFor("all wait", func() bool { return cache.Waiters(e.c, h.Ino()) == 100 })
 	o := e.handle(remote + "other")
 	defer o.Release()
 	e.readAt(o, other, 4<<20, 4096)
@@ -264,11 +264,11 @@ func TestReadersGoBeforeTheBackground(t *testing.T) {
 	h := e.handle("f")
 	defer h.Release()
 	e.readAt(h, data, 1<<20, 4096) // and the rest follows
-	e.eventually("it is filled", func() bool { open, _ := l.now(); return open >= 2 })
+	e.waitFor("it is filled", func() bool { open, _ := l.now(); return open >= 2 })
 	for off := int64(fetch.FlightSize); off < 64<<20; off += fetch.FlightSize {
 		e.readAt(h, data, off+2*fetch.Patience, 4096) // far into what the background has asked for
 	}
 	close(gate)
-	e.eventually("it is whole", func() bool { return e.state1("f") == "clean" })
+	e.waitFor("it is whole", func() bool { return e.state1("f") == "clean" })
 	e.mustRead("f", data)
 }

@@ -18,7 +18,7 @@ func TestRangesAheadOfReaders(t *testing.T) {
 			data := e.away(remote+"f", 40<<20)
 			e.limits.Fetches = 2 // one in the background at a time, so that their order shows
 			e.restart()
-			e.eventually("it runs", func() bool { s, err := e.c.Status(t.Context()); return err == nil && s.Store.State == "on" })
+			e.waitFor("it runs", func() bool { s, err := e.c.Status(t.Context()); return err == nil && s.Store.State == "on" })
 			l.count()
 			h := e.handle(remote + "f")
 			ranges := []catalog.Range{{Off: 39 << 20, End: 40 << 20}, {Off: 0, End: 64 << 10}, {Off: 8 << 20, End: 20 << 20}}
@@ -30,7 +30,7 @@ func TestRangesAheadOfReaders(t *testing.T) {
 			}
 			var gets []get
 			var pulled int64
-			e.eventually("the ranges are here", func() bool {
+			e.waitFor("the ranges are here", func() bool {
 				g, n := l.count()
 				gets, pulled = append(gets, g...), pulled+n
 				open, _ := l.now()

@@ -56,11 +56,8 @@ func (r *recorder) bytesOf(key string) (n int64) {
 
 func newRecordedEnv(t *testing.T) (*env, *recorder) {
 	t.Helper()
-	mem := storetest.NewMem()
-	rec := &recorder{Store: mem}
-	e := &env{t: t, share: t.TempDir(), state: t.TempDir(), mem: mem, store: storetest.NewFaulty(rec)}
-	e.open()
-	t.Cleanup(e.close)
+	rec := &recorder{}
+	e := newEnvBehind(t, func(s cache.Store) cache.Store { rec.Store = s; return rec })
 	return e, rec
 }
 

@@ -150,7 +150,7 @@ func TestRemovedAfterAnUnansweredUpload(t *testing.T) {
 					want = data
 				}
 				e.store.Inject(storetest.Fail(storetest.Put, cache.ErrUnavailable).On("p/f").Always())
-				e.comes("an upload is tried again", func() bool {
+				e.waitFor("an upload is tried again", func() bool {
 					if left := e.flushFor(500 * time.Millisecond); len(left) != 1 {
 						t.Fatalf("flush left %+v", left)
 					}

@@ -32,17 +32,6 @@ func (e *env) writeTo(h *cache.Handle, data []byte, off int64) {
 	}
 }
 
-// comes waits for a condition.
-func (e *env) comes(what string, ok func() bool) {
-	e.t.Helper()
-	for end := time.Now().Add(patience); !ok(); {
-		if time.Now().After(end) {
-			e.t.Fatalf("not within %v: %s", patience, what)
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-}
-
 func (e *env) pending() int64 {
 	e.t.Helper()
 	st, err := e.c.Status(context.Background())
@@ -65,8 +54,8 @@ func TestUploadWhileOpenForWriting(t *testing.T) {
 			h := e.held("f", data)
 			made, _ := e.lookup("f")
 			there := func() bool { b, _ := e.object("p/f"); return bytes.Equal(b, data) }
-			e.comes("uploaded without a close", there)
-			e.comes("nothing is pending", func() bool { return e.pending() == 0 })
+			e.waitFor("uploaded without a close", there)
+			e.waitFor("nothing is pending", func() bool { return e.pending() == 0 })
 			if s := e.state1("f"); s != "clean" {
 				t.Errorf("state %q of a file that the depot has and somebody has open", s)
 			}
@@ -86,7 +75,7 @@ func TestUploadWhileOpenForWriting(t *testing.T) {
 			if err := h.Sync(context.Background(), false); err != nil {
 				t.Fatal(err)
 			}
-			e.comes("the second version is uploaded without a close", there)
+			e.waitFor("the second version is uploaded without a close", there)
 			e.flush("f")
 
 			before := sends()
@@ -124,7 +113,7 @@ func TestPausesShorterThanSettle(t *testing.T) {
 		e.writeTo(h, pattern(uint64(i), 1000), int64(i)*1000)
 		longest = max(longest, time.Since(before))
 	}
-	e.comes("uploaded", func() bool { b, _ := e.object("p/f"); return len(b) == 3000 })
+	e.waitFor("uploaded", func() bool { b, _ := e.object("p/f"); return len(b) == 3000 })
 	if took := time.Since(last); took < 5*time.Second {
 		t.Errorf("uploaded %v after the last write, before it has settled", took)
 	}
@@ -193,7 +182,7 @@ func TestPropertiesOfAnOpenImage(t *testing.T) {
 		return nil
 	}).On("p/" + dir + "template.properties"))
 	e.write(dir+"template.properties", []byte("qcow2=true\nqcow2.filename=a.qcow2\nqcow2.size=50000\nfilename=a.qcow2\n"))
-	e.comes("both arrive", func() bool { _, ok := e.object("p/" + dir + "template.properties"); return ok })
+	e.waitFor("both arrive", func() bool { _, ok := e.object("p/" + dir + "template.properties"); return ok })
 }
 
 // A file whose bytes were elsewhere is written to through a descriptor that stays open.
@@ -210,7 +199,7 @@ func TestOpenAndPartial(t *testing.T) {
 	}
 	copy(data[1<<20:], pattern(2, 5000))
 	e.writeTo(h, data[1<<20:1<<20+5000], 1<<20)
-	e.comes("uploaded without a close", func() bool { b, _ := e.object("p/f"); return bytes.Equal(b, data) })
+	e.waitFor("uploaded without a close", func() bool { b, _ := e.object("p/f"); return bytes.Equal(b, data) })
 	h.Release()
 	e.flush()
 	e.wantObject("p/f", data)

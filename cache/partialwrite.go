@@ -2,11 +2,12 @@ package cache
 
 import (
 	"context"
-	"depotfs/cache/catalog"
-	"depotfs/cache/share"
 	"errors"
 	"fmt"
 	"syscall"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/share"
 )
 
 // dirtyPartial makes a partial file durably dirty before its first change; n.mu is held.

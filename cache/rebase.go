@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"depotfs/cache/catalog"
 	"depotfs/cache/extent"
 	"depotfs/cache/share"
@@ -35,11 +33,22 @@ type rebased struct {
 func (c *Cache) rebase(n *node, b rebased) (*catalog.Inode, error) {
 	p := n.p
 	partial := p != nil && !n.whole.Load()
+	var durable arrivals // what came since is for the next time that extents are saved
+	saved := false
 	if partial {
+		durable = p.takeArrivals()
+		defer func() {
+			if !saved {
+				p.giveBack(durable)
+			}
+		}()
+		if err := p.syncFile(); err != nil {
+			return nil, err
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if err := ignoringEINTR(func() error { return unix.Fdatasync(int(p.file.Fd())) }); err != nil {
-			return nil, fmt.Errorf("make partial file of inode %d durable: %w", n.ino, err)
+		if p.discards != durable.discards {
+			durable.here = extent.Set{}
 		}
 	}
 	gen, err := c.cat.NextGen()
@@ -71,7 +80,7 @@ func (c *Cache) rebase(n *node, b rebased) (*catalog.Inode, error) {
 			} else {
 				r.Flags |= catalog.FlagAttrDirty
 			}
-			return tx.PutExtents(r.Ino, catalog.Extents{Here: p.here.Ranges()})
+			return tx.PutExtents(r.Ino, catalog.Extents{Here: durable.here.Ranges()})
 		case !partial:
 			r.BaseLimit = b.v.Size
 		default:
@@ -88,6 +97,7 @@ func (c *Cache) rebase(n *node, b rebased) (*catalog.Inode, error) {
 	if err != nil || !partial {
 		return rec, err
 	}
+	saved = clean
 	// The log says what only we have until the catalog durably says that nothing is.
 	if err := c.cat.Sync(context.Background()); err != nil {
 		return nil, err

@@ -94,7 +94,7 @@ func (c *Cache) succeed(d lockedDir, rec, next *catalog.Inode, name, path string
 		if err != nil {
 			return err
 		}
-		r := *next // as it was: the transaction may have to be run again
+		r := *next // as it was, for who asks again after an error
 		if inherits {
 			if err := inherit(tx, old, &r); err != nil {
 				return err

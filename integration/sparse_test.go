@@ -1,9 +1,6 @@
 package integration
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -47,20 +44,6 @@ func makeSparse(t testing.TB, name string, size int64) {
 	}
 }
 
-func sha256Of(t testing.TB, name string) string {
-	t.Helper()
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		t.Fatal(err)
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
 // roomOf is how many bytes a file takes on disk.
 func roomOf(t testing.TB, name string) int64 {
 	t.Helper()
@@ -82,7 +65,7 @@ func TestSparseImage(t *testing.T) {
 	}
 	const name = "volumes/disk.raw"
 	makeSparse(t, z.path(name), sparseSize)
-	want := sha256Of(t, z.path(name))
+	want := sumOf(t, z.path(name))
 	z.flush()
 
 	sent := z.status().Store.Sent
@@ -115,7 +98,7 @@ func TestSparseImage(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	want = sha256Of(t, z.path(name))
+	want = sumOf(t, z.path(name))
 	z.flush()
 	if sent := z.status().Store.Sent - before; sent < sparseExtent || sent > sparseExtent+smallTalk {
 		t.Errorf("%d bytes were sent for a change in one part", sent)
@@ -128,10 +111,10 @@ func TestSparseImage(t *testing.T) {
 		if got := z.status().Store.Received - before; got < sparseData || got > sparseData+smallTalk {
 			t.Errorf("%d bytes were fetched of a file with %d bytes of data", got, sparseData)
 		}
-		if got := sha256Of(t, z.path(name)); got != want {
+		if got := sumOf(t, z.path(name)); got != want {
 			t.Error("it reads as other bytes")
 		}
-		if got := sha256Of(t, filepath.Join(z.share, name)); got != want {
+		if got := sumOf(t, filepath.Join(z.share, name)); got != want {
 			t.Error("the cache directory has other bytes")
 		}
 		room(z)
@@ -159,7 +142,7 @@ func TestSparseImage(t *testing.T) {
 		z.kill()
 		z.mount()
 		z.must("warm", z.path(name))
-		if got := sha256Of(t, z.path(name)); got != want {
+		if got := sumOf(t, z.path(name)); got != want {
 			t.Error("it reads as other bytes after a kill")
 		}
 		room(z)
