@@ -112,7 +112,7 @@
 // (fetch.Budget), which bounds requests and bytes and starts them by class:
 //
 //	demand      somebody waits for these bytes
-//	header      what tools read first of an image (fetchRanges)
+//	header      what tools read first of an image (aheadLocked)
 //	readahead   what comes next of a sequential reader, or of a file wanted whole
 //	background  the rest of a file whose class is filled once it was read
 //

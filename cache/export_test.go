@@ -22,9 +22,11 @@ func Waiters(c *Cache, ino Ino) int {
 	return len(n.p.waiters)
 }
 
-// FetchRanges is fetchRanges for a file that is open.
-func FetchRanges(c *Cache, h *Handle, ranges []catalog.Range, class fetch.Class) {
-	c.fetchRanges(h.n, ranges, class)
+// Ahead asks for ranges of a file that is open, and not whole, ahead of any reader.
+func Ahead(c *Cache, h *Handle, ranges []catalog.Range, class fetch.Class) {
+	h.n.p.mu.Lock()
+	defer h.n.p.mu.Unlock()
+	c.aheadLocked(h.n, ranges, class)
 }
 
 // Unplanned has nothing fetched of a file but what is read, while it is open: it is taken

@@ -233,35 +233,12 @@ func (p *partial) wantedLocked(f *fetch.Flight) bool {
 	return false
 }
 
-// fetchRanges asks for ranges of a partial file ahead of any reader, in the order
-// given, and returns at once; who needs to wait for some of them calls ensure. What is
-// here or on its way already is not asked for again. Ranges of class Background may be
-// many and large: they come before whatever else the file is filled with, a few at a
-// time. The caller holds a reference to n and none of its locks. On a file that is
-// whole, or was never loaded, it does nothing.
-func (c *Cache) fetchRanges(n *node, ranges []catalog.Range, class fetch.Class) {
-	n.mu.Lock()
-	p := n.p
-	n.mu.Unlock()
-	if p == nil || n.whole.Load() {
-		return
-	}
-	p.mu.Lock()
-	if p.gone != nil {
-		p.mu.Unlock()
-		return
-	}
-	if class == fetch.Background {
-		p.order = append(p.order, ranges...)
-	} else {
-		for _, r := range ranges {
-			for _, f := range c.wishLocked(n, fetch.Wish{Off: r.Off, End: r.End, Class: class}) {
-				f.Kept = true
-			}
+// aheadLocked asks for ranges ahead of any reader, in the order given. What is here or on
+// its way is not asked for again, and a reader's end does not end it. p.mu is held.
+func (c *Cache) aheadLocked(n *node, ranges []catalog.Range, class fetch.Class) {
+	for _, r := range ranges {
+		for _, f := range c.wishLocked(n, fetch.Wish{Off: r.Off, End: r.End, Class: class}) {
+			f.Kept = true
 		}
-	}
-	p.mu.Unlock()
-	if class == fetch.Background {
-		c.fill(n)
 	}
 }

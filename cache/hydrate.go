@@ -275,11 +275,7 @@ func (c *Cache) prefetch(n *node, ranges []catalog.Range, class image.Class) []*
 		if class == image.Header {
 			urgency = fetch.Header
 		}
-		for _, r := range ranges {
-			for _, f := range c.wishLocked(n, fetch.Wish{Off: r.Off, End: r.End, Class: urgency}) {
-				f.Kept = true
-			}
-		}
+		c.aheadLocked(n, ranges, urgency)
 	}
 	return waiters
 }

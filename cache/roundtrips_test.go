@@ -12,7 +12,7 @@ import (
 )
 
 // distant is a store behind a line: a request's bytes take their time to be sent, and
-// everything takes half a round trip each way.
+// everything takes half a round trip each way. Time is the test's own.
 type distant struct {
 	cache.Store
 	roundTrip, send time.Duration

@@ -34,7 +34,7 @@ const (
 type recentShard struct {
 	mu         sync.Mutex // guards below; held for moments
 	young, old map[string]*record
-	commits    int    // under way that touch the shard
+	commits    int    // records of the shard that the commit under way touches
 	changes    uint64 // beginnings and ends of such commits
 }
 
@@ -86,7 +86,6 @@ func (s *recentShard) keepLocked(key []byte, rec *record) {
 // touch is a record that a transaction changes.
 type touch struct {
 	key, val []byte // val nil: deleted
-	changes  uint64
 }
 
 // begin is called before a commit that changes the given records.
@@ -97,22 +96,20 @@ func (r *recent) begin(touched []touch) {
 		s.mu.Lock()
 		s.commits++
 		s.changes++
-		t.changes = s.changes
 		delete(s.young, string(t.key))
 		delete(s.old, string(t.key))
 		s.mu.Unlock()
 	}
 }
 
-// end is called when that commit is done or has failed. Of two commits that met
-// nobody knows which was the later one: then the next reader finds out.
+// end is called when that commit is done or has failed.
 func (r *recent) end(touched []touch, committed bool) {
 	for i := range touched {
 		t := &touched[i]
 		s := r.shard(t.key)
 		s.mu.Lock()
 		s.commits--
-		if committed && s.changes == t.changes && s.commits == 0 {
+		if committed {
 			s.keepLocked(t.key, &record{raw: t.val})
 		}
 		s.changes++
