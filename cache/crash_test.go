@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"sort"
 	"strings"
@@ -199,12 +198,8 @@ func crashOnce(t *testing.T, c crashCase, step int) bool {
 	e.fault = p.fault
 	e.open()
 	c.setup(e)
-	image := t.TempDir()
-	p.at = func() {
-		if out, err := exec.Command("cp", "-a", e.state+"/.", image).CombinedOutput(); err != nil {
-			t.Errorf("copy the catalog: %v %s", err, out)
-		}
-	}
+	var image string
+	p.at = func() { image = e.copyState() }
 	p.mu.Lock()
 	p.armed = true
 	p.mu.Unlock()
@@ -262,7 +257,7 @@ func crashOnce(t *testing.T, c crashCase, step int) bool {
 	if !slices.Equal(keys, have) {
 		t.Fatalf("step %d: depot has %q, want %q", step, have, keys)
 	}
-	for _, dir := range []string{"open", "evict"} {
+	for _, dir := range []string{"open", "evict", "partial"} {
 		left, err := os.ReadDir(e.share + "/.depotfs/" + dir)
 		if err != nil || len(left) > 0 {
 			t.Fatalf("step %d: .depotfs/%s has %v (%v)", step, dir, left, err)

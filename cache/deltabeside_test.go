@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -273,16 +272,6 @@ func TestNoDeltaWithoutCopies(t *testing.T) {
 		}
 		e.wantObject("p/img", data)
 	}
-}
-
-// copyState is what a kill -9 at this moment would leave of the state directory.
-func (e *env) copyState() string {
-	e.t.Helper()
-	image := e.t.TempDir()
-	if out, err := exec.Command("cp", "-a", e.state+"/.", image).CombinedOutput(); err != nil {
-		e.t.Fatalf("copy the catalog: %v %s", err, out)
-	}
-	return image
 }
 
 type noCopies struct{ cache.Store }

@@ -3,10 +3,13 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
@@ -284,4 +287,37 @@ func (e *env) waitFor(what string, so func() bool) {
 			e.t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
+}
+
+// copyState is what a kill -9 at this moment would leave of the state directory. A kill
+// has one moment for all files: a copy during which the catalog was written to is none.
+func (e *env) copyState() string {
+	e.t.Helper()
+	for try := 0; ; try++ {
+		before, image := e.stateTree(), e.t.TempDir()
+		out, err := exec.Command("cp", "-a", e.state+"/.", image).CombinedOutput()
+		if err == nil && bytes.Equal(before, e.stateTree()) {
+			return image
+		}
+		if try == 50 {
+			e.t.Fatalf("copy the catalog, which is written to all the time: %v %s", err, out)
+		}
+	}
+}
+
+// stateTree has a sum of each file of the state directory, and is empty while one comes or goes.
+func (e *env) stateTree() []byte {
+	var tree []byte
+	err := filepath.WalkDir(e.state, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		tree = fmt.Appendf(tree, "%s %x\n", path, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+		return err
+	})
+	if err != nil {
+		return fmt.Appendf(nil, "%v %v", err, time.Now())
+	}
+	return tree
 }

@@ -11,8 +11,9 @@ import (
 	"depotfs/cache/share"
 )
 
-// adoptPartials removes partial files that no inode claims. Those with a sidecar
-// hold bytes that somebody wrote and stay, where a person can find them.
+// adoptPartials removes partial files that no inode claims, and what a kill left while a
+// sidecar was begun or removed. Partial files with a sidecar hold bytes that somebody wrote
+// and stay, where a person can find them.
 func (c *Cache) adoptPartials() error {
 	var names []string
 	if err := c.share.ReadDir(share.PartialDir, func(name string, _ uint64, _ uint32) error {
@@ -21,10 +22,20 @@ func (c *Cache) adoptPartials() error {
 	}); err != nil {
 		return err
 	}
-	sidecars := map[string]bool{}
+	there := make(map[string]bool, len(names))
 	for _, n := range names {
-		if base, ok := strings.CutSuffix(n, ".log"); ok {
-			sidecars[base] = true
+		there[n] = true
+	}
+	for _, n := range names {
+		base, sidecar := strings.CutSuffix(n, share.SidecarSuffix)
+		var err error
+		if strings.HasSuffix(n, share.TempSuffix) {
+			err = c.unlinkPartial(n) // a sidecar that was never begun
+		} else if sidecar && !there[base] {
+			err = c.removeOrphan(base)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	for _, n := range names {
@@ -34,7 +45,7 @@ func (c *Cache) adoptPartials() error {
 		}
 		rec, err := c.record(Ino(ino))
 		if err == nil && !resident(rec.State) && isRegular(rec) {
-			if sidecars[n] && rec.State != PartialDirty { // the depot has got what it names
+			if there[n+share.SidecarSuffix] && rec.State != PartialDirty { // the depot has got what it names
 				if err := share.RemoveSidecar(c.share, ino); err != nil {
 					return err
 				}
@@ -44,15 +55,39 @@ func (c *Cache) adoptPartials() error {
 		if err != nil && !errors.Is(err, ErrStale) {
 			return err
 		}
-		if sidecars[n] {
+		if there[n+share.SidecarSuffix] {
 			if err := c.restorePartial(Ino(ino)); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := c.share.Unlink(share.PartialDir + "/" + n); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		if err := c.unlinkPartial(n); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// removeOrphan removes the sidecar of a partial file that is gone: it became a whole
+// file, or was removed.
+func (c *Cache) removeOrphan(base string) error {
+	ino, err := strconv.ParseUint(base, 10, 64)
+	if err != nil {
+		return nil
+	}
+	rec, err := c.record(Ino(ino))
+	if err == nil && rec.State == PartialDirty {
+		return nil // its bytes are missing, which is told elsewhere
+	}
+	if err != nil && !errors.Is(err, ErrStale) {
+		return err
+	}
+	return share.RemoveSidecar(c.share, ino)
+}
+
+func (c *Cache) unlinkPartial(name string) error {
+	if err := c.share.Unlink(share.PartialDir + "/" + name); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

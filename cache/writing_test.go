@@ -3,7 +3,6 @@ package cache_test
 import (
 	"bytes"
 	"context"
-	"os/exec"
 	"syscall"
 	"testing"
 	"time"
@@ -30,10 +29,7 @@ func TestKilledWhileAFoundFileIsWritten(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		image := t.TempDir()
-		if out, err := exec.Command("cp", "-a", e.state+"/.", image).CombinedOutput(); err != nil {
-			t.Fatalf("%v %s", err, out)
-		}
+		image := e.copyState()
 		h.Release()
 		e.close()
 		e.state = image // as the kill left it

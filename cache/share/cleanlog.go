@@ -56,7 +56,7 @@ func OpenCleanLog(s *Share) (*CleanLog, error) {
 	}
 	l := &CleanLog{share: s}
 	err := s.ReadDir(CleanDir, func(name string, _ uint64, _ uint32) error {
-		if strings.HasSuffix(name, tempSuffix) { // of a Rewrite that a crash ended
+		if strings.HasSuffix(name, TempSuffix) { // of a Rewrite that a crash ended
 			return ignoreNotExist(s.Unlink(CleanDir + "/" + name))
 		}
 		digits, ok := strings.CutSuffix(name, ".log")

@@ -117,13 +117,14 @@ func (s *Share) ReadFile(rel string, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// tempSuffix marks files that a rename is about to put in place.
-const tempSuffix = ".new"
+// TempSuffix marks files of .depotfs that a rename is about to put in place. One that a kill
+// left means nothing.
+const TempSuffix = ".new"
 
 // ReplaceFile gives rel new content, durably and at once or not at all: a file
 // beside it (rel + ".new") is written, synced and renamed over it.
 func (s *Share) ReplaceFile(rel string, mode uint32, write func(w io.Writer) error) error {
-	temp := rel + tempSuffix
+	temp := rel + TempSuffix
 	f, err := s.OpenFile(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, mode)
 	if err != nil {
 		return err

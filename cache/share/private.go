@@ -40,8 +40,11 @@ func (s *Share) MakePrivate() error {
 // PartialPath is where the bytes of an incomplete file are.
 func PartialPath(ino uint64) string { return PartialDir + "/" + decimal(ino) }
 
+// SidecarSuffix makes the name of a partial file that of its Sidecar.
+const SidecarSuffix = ".log"
+
 // SidecarPath is where its Sidecar is.
-func SidecarPath(ino uint64) string { return PartialPath(ino) + ".log" }
+func SidecarPath(ino uint64) string { return PartialPath(ino) + SidecarSuffix }
 
 // OpenPath is where an unlinked file stays until its last release.
 func OpenPath(ino uint64) string { return OpenDir + "/" + decimal(ino) }

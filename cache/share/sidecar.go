@@ -97,7 +97,7 @@ func writeSidecar(s *Share, ino uint64, h Header, recs []Record, rename uint) (*
 	sc.end = int64(len(content))
 
 	path := SidecarPath(ino)
-	temp := path + tempSuffix
+	temp := path + TempSuffix
 	if sc.f, err = s.OpenFile(temp, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC, 0o600); err != nil {
 		return nil, err
 	}
