@@ -50,18 +50,23 @@ func compareItems(a, b orderItem) int {
 
 // set puts a file into the order of its directory, or moves it there. It returns
 // who waited for it where it was: they may come before it now, and it must not wait
-// for them while they wait for it.
+// for them while they wait for it. One that is on its way stays so: it was closed a moment
+// ago, and has the bytes that are sent.
 func (o *orders) set(ino, dir Ino, finished int64) (free []Ino) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	way := orderWaits
 	if old, ok := o.at[ino]; ok {
 		if old.dir == dir && old.finished == finished {
 			return nil
 		}
+		if old.dir == dir && old.way != orderThere {
+			way = old.way
+		}
 		o.takeLocked(ino, old)
 		free = o.freeLocked(ino)
 	}
-	o.at[ino] = &orderPlace{dir: dir, finished: finished}
+	o.at[ino] = &orderPlace{dir: dir, finished: finished, way: way}
 	item := orderItem{finished, ino}
 	i, _ := slices.BinarySearchFunc(o.dirs[dir], item, compareItems)
 	o.dirs[dir] = slices.Insert(o.dirs[dir], i, item)

@@ -44,3 +44,32 @@ func TestOrderBefore(t *testing.T) {
 		t.Errorf("a file that set out frees %v", free)
 	}
 }
+
+// A file that is closed while it is sent has a later place, and is on its way still: who
+// waits behind it with all but the last byte sent goes on waiting.
+func TestOrderKeepsTheWay(t *testing.T) {
+	var o orders
+	o.init()
+	o.set(1, 9, 100)
+	o.set(2, 9, 200)
+	o.goes(1, orderBrief)
+	_, moved, _ := o.look(1)
+	o.set(1, 9, 150)
+	select {
+	case <-moved:
+	default:
+		t.Error("nobody was told that the file has another place")
+	}
+	if way, _, ok := o.look(1); way != orderBrief || !ok {
+		t.Errorf("a file on its way is %v after it was closed", way)
+	}
+	o.stops(1)
+	if way, _, _ := o.look(1); way != orderWaits {
+		t.Errorf("a file whose attempt is over is %v", way)
+	}
+	o.goes(1, orderBrief)
+	o.set(1, 8, 150)
+	if way, _, _ := o.look(1); way != orderWaits {
+		t.Errorf("a file in another directory is %v", way)
+	}
+}
