@@ -221,13 +221,19 @@ func TestWarmFollowsTheChain(t *testing.T) {
 	e, rec := newRecordedEnv(t)
 	e.mkdirAll("volumes/1")
 	e.remoteFiles(map[string][]byte{"volumes/1/child.qcow2": testImage("parent.qcow2"), "volumes/1/parent.qcow2": testImage("")})
+	before := e.mem.Usage().BytesReceived
 	left, err := e.c.Warm(context.Background(), []string{"volumes/1/child.qcow2"}, nil)
 	if err != nil || len(left) > 0 {
 		t.Fatal(left, err)
 	}
 	e.waitFor("the parent's headers", func() bool { return len(rec.of("p/volumes/1/parent.qcow2")) == 2 })
-	if n := rec.bytesOf("p/volumes/1/child.qcow2"); n != imageEnd {
-		t.Errorf("%d bytes came of a file of %d", n, imageEnd)
+	// A flight that is cut is asked for in two pieces, and an answer that is late is asked for
+	// again: what counts is what came, with the headers of the parent.
+	if n := rec.bytesOf("p/volumes/1/child.qcow2"); n < imageEnd {
+		t.Errorf("%d bytes were asked for of a file of %d", n, imageEnd)
+	}
+	if n := e.mem.Usage().BytesReceived - before; n > imageEnd+2<<20 && e.refetched().Hedges == 0 {
+		t.Errorf("%d bytes came for a file of %d and two headers", n, imageEnd)
 	}
 	if state := e.state1("volumes/1/child.qcow2"); state != "clean" {
 		t.Errorf("it is %s", state)
