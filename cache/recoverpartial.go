@@ -3,9 +3,11 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	iofs "io/fs"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/share"
@@ -118,10 +120,8 @@ func (c *Cache) restorePartial(ino Ino) error {
 	if err != nil {
 		return err
 	}
-	for _, mv := range [][2]string{{share.PartialPath(uint64(ino)), share.PartialPath(uint64(next))}, {share.SidecarPath(uint64(ino)), share.SidecarPath(uint64(next))}} {
-		if err := c.share.Rename(mv[0], mv[1], share.NoReplace); err != nil {
-			return err
-		}
+	if err := c.renumberPartial(ino, next); err != nil {
+		return fmt.Errorf("bring back %s: %w", share.PartialPath(uint64(ino)), err)
 	}
 	now := c.nanos()
 	return c.withDir(parent, func(d lockedDir) error {
@@ -150,6 +150,26 @@ func (c *Cache) restorePartial(ino Ino) error {
 			return tx.PutInode(rec)
 		})
 	})
+}
+
+// renumberPartial gives a partial file and its sidecar the number of a new inode. Bytes
+// with no log beside them are nobody's, so at each step one of the two names has both; a
+// share that has no hard links (CIFS) cannot do that, and there a kill between two steps
+// would lose them.
+func (c *Cache) renumberPartial(ino, next Ino) error {
+	from, to := share.PartialPath(uint64(ino)), share.PartialPath(uint64(next))
+	err := c.share.Link(from, to)
+	linked := err == nil
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) {
+		err = c.share.Rename(from, to, share.NoReplace)
+	}
+	if err == nil {
+		err = c.share.Rename(share.SidecarPath(uint64(ino)), share.SidecarPath(uint64(next)), share.NoReplace)
+	}
+	if err == nil && linked {
+		err = c.share.Unlink(from)
+	}
+	return err
 }
 
 // syncCatalog is Sync where there is no caller to wait for.

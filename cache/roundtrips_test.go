@@ -19,15 +19,15 @@ type distant struct {
 }
 
 func (s *distant) Put(ctx context.Context, key string, body io.ReaderAt, size int64, o cache.PutOptions) (cache.ObjectInfo, error) {
-	time.Sleep(s.send)
+	time.Sleep(s.send) // in the test's own time, like all here
 	if before := o.Before; before != nil {
 		if err := before(ctx); err != nil {
 			return cache.ObjectInfo{}, err
 		}
 		o.Before = nil
 	}
-	time.Sleep(s.roundTrip / 2)
-	defer time.Sleep(s.roundTrip / 2)
+	time.Sleep(s.roundTrip / 2)       // there
+	defer time.Sleep(s.roundTrip / 2) // and back
 	return s.Store.Put(ctx, key, body, size, o)
 }
 
@@ -54,7 +54,7 @@ func TestRoundTripsOfUploads(t *testing.T) {
 					e.mkdirAll(dir)
 					e.write(fmt.Sprintf("%sf%03d", dir, i), pattern(uint64(i), 100))
 				}
-				time.Sleep(time.Minute)
+				time.Sleep(time.Minute) // all have settled
 				before := e.mem.Usage().Requests["put"]
 				e.use(&distant{e.store, roundTrip, send})
 				start := time.Now()

@@ -17,7 +17,7 @@ import (
 func needs(t testing.TB, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
-		t.Skipf("%s is not installed", program)
+		t.Skipf("%s is not installed", program) // see above
 	}
 }
 

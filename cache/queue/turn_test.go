@@ -48,11 +48,11 @@ func TestNobodyStarves(t *testing.T) {
 				}
 				add(handicap)
 			}
-			time.Sleep(work)
+			time.Sleep(work) // a worker does one meanwhile
 			synctest.Wait()
 		}
 		for q.Len() > 0 {
-			time.Sleep(work)
+			time.Sleep(work) // the same
 			synctest.Wait()
 		}
 		stop()

@@ -37,7 +37,7 @@ func TestHoles(t *testing.T) {
 
 	if err := PunchHole(f, 2*mib, 3*mib); err != nil {
 		if errors.Is(err, unix.EOPNOTSUPP) {
-			t.Skip("this file system punches no holes")
+			t.Skip("this file system punches no holes") // that of CI does, and CI refuses skips
 		}
 		t.Fatal(err)
 	}
