@@ -20,6 +20,9 @@ BENCHFLAGS   ?=
 # Below the time limit that CI puts on a stage, so that a hanging test ends with
 # the stacks of its goroutines and not with a killed job.
 TEST_TIMEOUT ?= 18m
+# Tests of a package side by side. Most wait for the disk or for time to pass: one for
+# each of 2 cores left them idle half of the time.
+PARALLEL     ?= 4
 # Builds the S3 servers where they are missing; outside of TEST_TIMEOUT, because
 # the first time takes minutes.
 tools         = go test -count=1 -timeout 30m -run '^TestBuild$$' ./s3store/s3test
@@ -41,13 +44,13 @@ build: ## build bin/depotfs and bin/depotfs-store
 test: build ## run all tests of both modules (as root: installs what they need)
 	@.ci/need test
 	$(tools)
-	go test -count=1 -timeout $(TEST_TIMEOUT) -v ./... 2>&1 | $(verdict)
+	go test -count=1 -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) -v ./... 2>&1 | $(verdict)
 	cd $(STORE) && go test -count=1 -timeout $(TEST_TIMEOUT) -v ./... 2>&1 | $(verdict)
 
 race: ## run the tests of cache, fs and s3store under the race detector
 	@.ci/need race
 	$(tools)
-	CGO_ENABLED=1 go test -race -count=1 -timeout $(TEST_TIMEOUT) -v ./cache/... ./fs/... ./s3store/... 2>&1 | $(verdict)
+	CGO_ENABLED=1 go test -race -count=1 -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) -v ./cache/... ./fs/... ./s3store/... 2>&1 | $(verdict)
 
 fuzz: ## run each fuzz target for FUZZTIME (20s)
 	@for package in $$(go list ./...); do \

@@ -28,6 +28,7 @@ func (e *env) list(path string) []string {
 // A directory that nobody has looked at yet is listed whole, whatever was done with
 // single names of it before.
 func TestListAfterOneNameWasLookedUp(t *testing.T) {
+	t.Parallel()
 	for name, first := range map[string]func(e *env){
 		"lookup": func(e *env) {
 			if _, err := e.lookup("d/b"); err != nil {

@@ -67,6 +67,7 @@ func (e *env) attrsOf(path string) map[string]string {
 // A walk that is interrupted again and again reads each directory once, but for the
 // one that it was in, and in the end the depot has everything, once.
 func TestAdoptionGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
 	const dirs, files = 120, 3
 	e := newShare(t)
 	r := rand.New(rand.NewPCG(1, 1))
@@ -160,6 +161,7 @@ func TestAdoptionGoesOnWhereItWas(t *testing.T) {
 // What the depot has already is not sent, and read once, over restarts; what differs
 // keeps aside what is here; what it lacks is sent.
 func TestAdoptionComparesBeforeItSends(t *testing.T) {
+	t.Parallel()
 	const big = 3 << 20
 	e := newShare(t)
 	e.limits.CompareRate = 40 << 20 // slow enough to be interrupted
@@ -234,6 +236,7 @@ func TestAdoptionComparesBeforeItSends(t *testing.T) {
 // Comparing something large holds up nobody: not its readers, not who removes it, not
 // the upload of what is new.
 func TestComparingIsInNobodysWay(t *testing.T) {
+	t.Parallel()
 	e := newShare(t)
 	e.limits = cache.Limits{CompareRate: 1, UploadFiles: 1} // never ends
 	body := pattern(1, 2<<20)
@@ -269,6 +272,7 @@ func TestComparingIsInNobodysWay(t *testing.T) {
 
 // The mount answers while the walk stands still.
 func TestMountAnswersDuringTheWalk(t *testing.T) {
+	t.Parallel()
 	e := newShare(t)
 	for _, name := range []string{"slow/x", "other/deep/y", "z"} {
 		e.outside(name, pattern(1, 1000))
@@ -300,6 +304,7 @@ func TestMountAnswersDuringTheWalk(t *testing.T) {
 
 // A conflict of a file that somebody reads waits for him, and keeps one copy.
 func TestConflictOfAnOpenFileKeepsOneCopy(t *testing.T) {
+	t.Parallel()
 	e := newShare(t)
 	e.outside("f", pattern(1, 5000))
 	e.theirs("p/f", pattern(2, 6000), nil)
@@ -337,6 +342,7 @@ func TestConflictOfAnOpenFileKeepsOneCopy(t *testing.T) {
 // After the loss of the state directory the clean log saves reading what has not
 // changed, and an interruption does not lose that.
 func TestCleanLogServesOverInterruptions(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	for i := range 20 {
 		e.write(fmt.Sprint("f", i), pattern(uint64(i), 2<<20))

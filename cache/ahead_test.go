@@ -11,6 +11,7 @@ import (
 // Ranges that somebody knows will be read are fetched without a reader, once, and
 // nothing besides.
 func TestRangesAheadOfReaders(t *testing.T) {
+	t.Parallel()
 	for _, class := range []fetch.Class{fetch.Header, fetch.Readahead} {
 		t.Run(class.String(), func(t *testing.T) {
 			e, l := newLine(t)

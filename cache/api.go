@@ -18,6 +18,7 @@ type Config struct {
 	CacheDir     string // the share
 	StateDir     string // local disk: catalog, control socket
 	Zone         string
+	Version      string // of this program, for people
 	Prefix       string // of the depot in the bucket: "" or ends in "/"
 	DepotRegion  string // CloudStack region name, checked against the depot's
 	Deploy       Deploy
@@ -25,13 +26,19 @@ type Config struct {
 	ShareDeletes ShareDeletes   // what a file that vanished from the share means; "": by Deploy
 	ScanInterval time.Duration  // between looks at what was used within a day; 0: 60 s
 	ScanFull     time.Duration  // for one look at everything; 0: 6 h
+	PollInterval time.Duration  // between looks at what other zones did; longer while nothing happens (up to 10 s); 0: 2 s
+	ListInterval time.Duration  // between listings of the whole depot, for what other tools did there; 0: 24 h
 	MinFree      int64          // bytes of the share's file system that stay free; 0 = none
 	Capacity     int64          // bytes that statfs reports while the store is on; 0 = 1 PiB
 	Rules        layout.Rules   // nil: the default classes
 	Settle       *time.Duration // overrides the settle time of every class; nil: the classes decide
+	Brake        *Brake         // on bursts of deletes of what other zones made; nil: DefaultBrake
 	Limits       Limits
-	Log          *slog.Logger
-	Notify       Notifier // may be nil; kernel caches
+	// TrashRetention is for how long deleted versions are kept in the depot; 0: 7 days,
+	// negative: they are not.
+	TrashRetention time.Duration
+	Log            *slog.Logger
+	Notify         Notifier // may be nil; kernel caches
 	// ShareFault, in tests, is asked before every operation on the share; see share.Options.
 	ShareFault func(op, tag, rel string) error
 	// Now is the clock, for tests; nil: time.Now.
@@ -179,9 +186,35 @@ type Status struct {
 	Store       StoreStatus    `json:"store"`
 	Pending     PendingStatus  `json:"pending"`
 	Limits      LimitStatus    `json:"limits"`
+	Shared      SharedStatus   `json:"shared_settings"` // the caller's to fill in
+	Zones       ZonesStatus    `json:"zones"`
+	Events      EventStatus    `json:"events"` // the caller's to fill in
 	Adoption    AdoptionStatus `json:"adoption"`
 	Cache       CacheStatus    `json:"cache"`
+	Deletes     DeleteStatus   `json:"deletes"`
+	Trash       TrashStatus    `json:"trash"`
+	Conflicts   HeldStatus     `json:"conflicts"`
 	Problems    []Problem      `json:"problems"` // what waits, fails, is held, busy or in conflict; bounded to 100
+}
+
+// SharedStatus is what came of the settings that were announced to all zones.
+type SharedStatus struct {
+	Seq     uint64    `json:"seq"`            // of the last announcement; 0: there is none
+	Zone    string    `json:"zone,omitempty"` // who made it
+	At      time.Time `json:"at,omitzero"`    // when
+	Applied uint64    `json:"applied_seq"`    // of the last one that counts here
+	Error   string    `json:"error,omitempty"`
+}
+
+// EventStatus is what came of event notifications of the store.
+type EventStatus struct {
+	Listen   string    `json:"listen"`   // the address where they are received; "": nowhere
+	Received int64     `json:"received"` // requests that were taken
+	Woken    int64     `json:"woken"`    // of these, which told of a batch of another zone
+	Refused  int64     `json:"refused"`  // requests with a wrong secret, or none
+	Invalid  int64     `json:"invalid"`  // requests that were too large, or no notification
+	Last     time.Time `json:"last,omitzero"`
+	Error    string    `json:"error,omitempty"` // why nothing is received any more
 }
 
 // StoreStatus is the cloud's side of Status.
@@ -204,6 +237,7 @@ type PendingStatus struct {
 	Bytes         int64      `json:"bytes"`
 	Moves         int64      `json:"moves"`
 	Removals      int64      `json:"removals"`
+	Records       int64      `json:"records"` // changes that other zones were not told yet
 	OldestSeconds float64    `json:"oldest_seconds"`
 	Uploading     []Transfer `json:"uploading"`
 }
@@ -259,7 +293,7 @@ type CacheStatus struct {
 // Problem is something that a person may have to look at.
 type Problem struct {
 	Path     string    `json:"path"`
-	Kind     string    `json:"kind"` // upload, fetch, remove, busy, conflict, import, share, lost, no-space
+	Kind     string    `json:"kind"` // upload, fetch, remove, busy, conflict, import, share, lost, no-space, held
 	Reason   string    `json:"reason"`
 	Since    time.Time `json:"since"`
 	Attempts int       `json:"attempts"`
@@ -315,6 +349,19 @@ type NotDone struct {
 //	Warm(ctx, paths, func(Progress)) ([]NotDone, error)
 //	Evict(ctx, paths, func(Progress)) ([]NotDone, error)
 //	Pin(ctx, paths, on bool) ([]NotDone, error)
+//	EachHeldName(ctx, path, fn func(HeldName) error) error              deletes that are held or hidden; path "" = all
+//	ApproveDeletes(ctx, paths, func(Progress)) ([]NotDone, error)       all that are held when paths is empty
+//	DiscardDeletes(ctx, paths, func(Progress)) ([]NotDone, error)
+//	TrashList(ctx, paths, fn func(TrashEntry) error) error              the latest deletion first
+//	TrashRestore(ctx, TrashPick, func(Progress)) (int, []NotDone, error)   and waits until the depot has it
+//	TrashPurge(ctx, TrashPick, dry bool) (Purged, []NotDone, error)
+//	TrashRetention() time.Duration, SetTrashRetention(time.Duration)    0: nothing is kept
+//	ConflictList(ctx, fn func(ConflictEntry) error) error               the latest first
+//	ConflictOpen(ctx, entry) (io.ReadCloser, size int64, error)
+//	ConflictDrop(ctx, entries, olderThan time.Duration) (Purged, []NotDone, error)
+//	Zones(ctx) ([]ZoneStatus, error)            asks the depot
+//	RemoveZone(ctx, zone string) error          of a zone that is not alive
+//	Refresh(ctx) error               reads what other zones did, and returns when it was applied
 
 // StoreInfo is what people are shown about the store.
 type StoreInfo struct{ Bucket, Endpoint string }

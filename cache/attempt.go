@@ -178,6 +178,10 @@ func putRemoval(tx *catalog.Tx, rm *catalog.Removal) error {
 		rm.ETag = cmp.Or(rm.ETag, old.ETag)
 		rm.Version = cmp.Or(rm.Version, old.Version)
 		rm.UploadID = cmp.Or(rm.UploadID, old.UploadID)
+		if old.Trash != "" { // which other zones may have been told
+			rm.Trash, rm.Path, rm.Size = old.Trash, old.Path, old.Size
+			rm.Mode, rm.UID, rm.GID, rm.Mtime = old.Mode, old.UID, old.GID, old.Mtime
+		}
 	}
 	return tx.PutRemoval(rm)
 }

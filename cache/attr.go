@@ -203,7 +203,13 @@ func (c *Cache) noteAttrs(ino Ino, path string, before, after share.Stat) error 
 			setAttrs(r, after)
 			r.Ctime = after.Ctime
 		}
-		return c.enqueueAttrs(tx, r, path)
+		if err := c.dressed(tx, r); err != nil {
+			return err
+		}
+		if err := c.enqueueAttrs(tx, r, path); err != nil || holdsOnlyCopy(r.State) {
+			return err
+		}
+		return c.announceAttrs(tx, r, path)
 	})
 	if err != nil {
 		return err
@@ -216,7 +222,13 @@ func (c *Cache) noteAttrs(ino Ino, path string, before, after share.Stat) error 
 func (c *Cache) setRemote(n *node, rec *catalog.Inode, path string, s SetAttr) error {
 	r, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		c.applyAttrs(r, s)
-		return c.enqueueAttrs(tx, r, path)
+		if err := c.dressed(tx, r); err != nil {
+			return err
+		}
+		if err := c.enqueueAttrs(tx, r, path); err != nil || holdsOnlyCopy(r.State) {
+			return err
+		}
+		return c.announceAttrs(tx, r, path)
 	})
 	if err != nil {
 		return err

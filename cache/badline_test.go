@@ -27,6 +27,7 @@ func (e *env) refetched() cache.FetchCounts {
 // Everything that can happen to an answer, to several readers at once, on files that
 // are filled and others: no reader sees a wrong byte, and all get theirs.
 func TestBadLine(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{"f", remote + "f"} {
 		t.Run(path, func(t *testing.T) {
 			e, _ := newLine(t)
@@ -79,6 +80,7 @@ func TestBadLine(t *testing.T) {
 // A request whose first byte does not come is made a second time, and the first to
 // answer has it.
 func TestLateRequestIsMadeTwice(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away(remote+"f", 40<<20)
 	h := e.handle(remote + "f")
@@ -128,6 +130,7 @@ func TestBodyThatStandsStillIsResumed(t *testing.T) {
 
 // A body that is cut is gone on with at once, and nothing of it is fetched again.
 func TestCutBodyIsResumed(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away(remote+"f", 3<<20)
 	l.count()
@@ -144,6 +147,7 @@ func TestCutBodyIsResumed(t *testing.T) {
 // What is read through one open is of one version: another one that takes its place in
 // the depot in mid-read is never mixed in, the same bytes under a new tag go on.
 func TestOneOpenReadsOneVersion(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		same bool

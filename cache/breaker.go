@@ -29,6 +29,7 @@ func (d *depot) report(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
+	case d.lease.lost != nil: // whatever ended since then changes nothing
 	case errors.Is(err, ErrUnavailable):
 		d.state, d.err = "unavailable", err
 		if !d.broken {
@@ -77,6 +78,10 @@ func (b breaker) enter(ctx context.Context) error {
 	}
 	for {
 		d.mu.Lock()
+		if err := d.lease.lost; err != nil {
+			d.mu.Unlock()
+			return err
+		}
 		news := d.news.wait()
 		if !d.broken {
 			d.mu.Unlock()
@@ -87,7 +92,9 @@ func (b breaker) enter(ctx context.Context) error {
 		d.probing = d.probing || probe
 		d.mu.Unlock()
 		if probe {
-			b.probe(ctx)
+			if b.probe(ctx); ctx.Err() != nil {
+				return ctx.Err() // else it would ask for ever: that it failed says nothing
+			}
 			continue
 		}
 		if err := pauseUntil(ctx, wait, news); err != nil {
@@ -128,6 +135,13 @@ func pauseUntil(ctx context.Context, wait time.Duration, news <-chan struct{}) e
 	case <-ctx.Done():
 	}
 	return ctx.Err()
+}
+
+// isDown says whether requests wait for the store to come back.
+func (d *depot) isDown() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.broken
 }
 
 // untilProbe waits while nobody may ask.

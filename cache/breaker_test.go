@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,5 +103,31 @@ func TestOutageOfAnHour(t *testing.T) {
 		for i := range 200 {
 			e.wantObject(fmt.Sprintf("p/hot/%d/f", i), pattern(uint64(i), 100))
 		}
+	})
+}
+
+// A daemon that is told to stop while it asks whether the store is back stops.
+func TestStopWhileTheStoreIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		e.write("f", pattern(1, 100))
+		e.flush()
+		var down atomic.Bool
+		var asked atomic.Int64
+		e.store.Inject(storetest.Before(storetest.Head, func(context.Context, string) error {
+			if !down.Load() {
+				return nil
+			}
+			e.stop()
+			if asked.Add(1) > 100 {
+				panic("it asks for ever") // which nothing else would end
+			}
+			return cache.ErrUnavailable
+		}).Always())
+		down.Store(true)
+		e.store.Inject(storetest.Fail(storetest.Put, cache.ErrUnavailable).Always())
+		e.write("g", pattern(2, 100))
+		e.waitFor("it asks", func() bool { return asked.Load() > 0 })
+		e.close()
 	})
 }

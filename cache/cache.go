@@ -59,21 +59,35 @@ type Cache struct {
 
 	scans    scans
 	adoption adoption
+	trash    trashCount
 	compares compares
 	moves    moves
+	brake    brakeState
 	copied   copied
+	applying sync.Mutex    // held while a record of another zone is applied; before tree, and over no request
+	held     atomic.Uint64 // counts the records that were held
+	holding  atomic.Bool   // records of other zones may wait (held.go)
+	heldWake chan struct{} // what they wait for may have happened
+	eager    eager
 	gone     atomic.Bool // the share's marker is missing: nothing is changed there
 
 	cleanLog *share.CleanLog
 	proofs   atomic.Pointer[map[string]share.CleanRecord] // what the log said when the catalog was made anew; nil when that is over
 
-	depot     atomic.Pointer[depot] // nil: the store is off
-	switching chan struct{}         // held by who switches the store on or off
-	lastDepot *depot                // the one that Disable ended; guarded by switching
-	newDepot  chan struct{}         // signals Run that depot changed
-	listed    atomic.Bool           // every name of the depot is in the catalog
-	badNames  atomic.Int64          // objects whose keys cannot be shown
-	reads     readCount             // of files that are not whole
+	depot        atomic.Pointer[depot] // nil: the store is off
+	switching    chan struct{}         // held by who switches the store on or off
+	lastDepot    *depot                // the one that Disable ended; guarded by switching
+	newDepot     chan struct{}         // signals Run that depot changed
+	told         atomic.Bool           // this zone has belonged to a depot: others are told what it does
+	skew         atomic.Int64          // ns: the store's clock minus ours, as far as it is known
+	newsWake     chan struct{}         // something is to be told
+	newsNow      chan struct{}         // somebody waits until it is told
+	listening    listener
+	zones        zoneTable
+	relistWanted atomic.Bool  // a journal was damaged: the listing says what it told
+	listed       atomic.Bool  // every name of the depot is in the catalog
+	badNames     atomic.Int64 // objects whose keys cannot be shown
+	reads        readCount    // of files that are not whole
 
 	fetches   *dispatch
 	transfers atomic.Pointer[Transfers]
@@ -104,10 +118,11 @@ func New(cfg Config) (*Cache, error) {
 	}
 	c := &Cache{
 		cfg: cfg, log: cfg.Log, rules: cfg.Rules, now: cfg.Now, share: sh, since: cfg.Now(),
-		nodes: map[Ino]*node{}, newDepot: make(chan struct{}, 1),
+		nodes: map[Ino]*node{}, newDepot: make(chan struct{}, 1), newsWake: make(chan struct{}, 1), newsNow: make(chan struct{}, 1),
 		switching: make(chan struct{}, 1),
 		fetches:   newDispatch(cfg.Limits.Fetches),
 		fills:     make(chan struct{}, backgroundFills),
+		heldWake:  make(chan struct{}, 1),
 	}
 	if c.bootID, err = share.BootID(); err != nil {
 		return nil, errors.Join(err, sh.Close())
@@ -115,13 +130,18 @@ func New(cfg Config) (*Cache, error) {
 	c.dirs.init()
 	c.changed.init()
 	c.order.init()
+	c.listening.init()
+	c.zones.init()
 	c.scans.init()
 	c.adoption.init()
 	c.compares.init()
 	c.moves.init()
+	c.brake.init()
+	c.eager.init()
 	c.work = queue.New[Ino](int(lanes), c.now)
 	c.removals = queue.New[string](1, c.now)
 	c.initTransfers()
+	c.trash.init(cfg.TrashRetention)
 	if err := c.open(); err != nil {
 		err = errors.Join(err, c.release())
 		return nil, err
@@ -164,6 +184,9 @@ func (c *Cache) open() error {
 	if err := c.ensureRoot(); err != nil {
 		return err
 	}
+	if err := c.loadTelling(); err != nil {
+		return err
+	}
 	return c.recover()
 }
 
@@ -179,12 +202,21 @@ func (c *Cache) Run(ctx context.Context) error {
 		g.Go(func() error { return c.workLane(ctx, lane) })
 	}
 	g.Go(func() error { return c.removeLoop(ctx) })
+	g.Go(func() error { return c.newsLoop(ctx) })
+	g.Go(func() error { return c.listenLoop(ctx) })
+	g.Go(func() error { return c.zoneLoop(ctx) })
+	g.Go(func() error { return c.relistLoop(ctx) })
+	g.Go(func() error { return c.checkpointLoop(ctx) })
 	g.Go(func() error { return c.keepLoop(ctx) })
+	g.Go(func() error { return c.sweepLoop(ctx) })
 	g.Go(func() error { return c.evictLoop(ctx) })
 	g.Go(func() error { return c.scanLoop(ctx) })
 	g.Go(func() error { return c.adoptLoop(ctx) })
 	g.Go(func() error { return c.compareLoop(ctx) })
 	g.Go(func() error { return c.watchShare(ctx) })
+	g.Go(func() error { return c.brakeLoop(ctx) })
+	g.Go(func() error { return c.heldLoop(ctx) })
+	g.Go(func() error { return c.eagerLoop(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil

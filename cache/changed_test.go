@@ -21,6 +21,7 @@ func (e *env) overwriteOutside(path string, data []byte) {
 // Others write into a file whose upload ends just while it is looked at: what they
 // wrote is not taken for what was uploaded.
 func TestChangeThatIsFoundWhileTheUploadEnds(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("a")
 	sent, gate := make(chan struct{}), make(chan struct{})

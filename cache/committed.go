@@ -9,8 +9,9 @@ import (
 
 // committed records that the depot has the version. The file is clean only if it
 // is still the same and nobody has it open for writing; where somebody has, the
-// stamp is kept in mind (openwriter.go).
-func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
+// stamp is kept in mind (openwriter.go). by is whose version it is: one that the depot
+// had already is none that others are to be told of.
+func (c *Cache) committed(s *sending, info ObjectInfo, by author) (*catalog.Inode, error) {
 	if s.p != nil {
 		return c.committedPartial(s, info)
 	}
@@ -32,8 +33,14 @@ func (c *Cache) committed(s *sending, info ObjectInfo) (*catalog.Inode, error) {
 		if err := s.keepSums(tx, old, r.Base); err != nil {
 			return err
 		}
-		if err := c.claim(tx, r, catalog.Object{Key: s.key, ETag: info.ETag, VersionID: info.VersionID, Gen: s.rec.Gen}); err != nil {
+		o := catalog.Object{Key: s.key, ETag: info.ETag, VersionID: info.VersionID, Gen: s.rec.Gen}
+		if err := c.claim(tx, r, o); err != nil {
 			return err
+		}
+		if by == byUs {
+			if err := errors.Join(c.made(tx, r, s.rec.FinishedAt), c.announceObject(tx, r, o)); err != nil {
+				return err
+			}
 		}
 		if err := tx.DeleteUpload(r.Ino); err != nil {
 			return err

@@ -40,8 +40,17 @@ func (cfg *Config) fill() error {
 	if cfg.Capacity == 0 {
 		cfg.Capacity = defaultCapacity
 	}
+	if cfg.Brake == nil {
+		cfg.Brake = &DefaultBrake
+	}
+	if cfg.ListInterval <= 0 {
+		cfg.ListInterval = 24 * time.Hour
+	}
+	if cfg.PollInterval <= 0 {
+		cfg.PollInterval = 2 * time.Second
+	}
 	cfg.Limits.fill()
-	return nil
+	return cfg.Brake.Validate()
 }
 
 // defaultCapacity is what df shows of a depot without a set size: far from the

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	iofs "io/fs"
-	"strconv"
 	"time"
 
 	"depotfs/cache/catalog"
@@ -102,6 +101,10 @@ func (c *Cache) rival(rec *catalog.Inode, key string) (bool, error) {
 		if !errors.Is(err, catalog.ErrNotFound) {
 			return err
 		}
+		if h, err := tx.HeldKey(key); err == nil && h.Kind != catalog.DeleteTold {
+			rival = false
+			return nil
+		}
 		rm, err := tx.Removal(key)
 		if errors.Is(err, catalog.ErrNotFound) {
 			return nil
@@ -183,7 +186,7 @@ func (c *Cache) sameAsBase(s *sending) (*catalog.Inode, error) {
 
 // sameAsDepot records that the local bytes are the depot's version.
 func (c *Cache) sameAsDepot(s *sending, info ObjectInfo) (*catalog.Inode, error) {
-	rec, err := c.committed(s, info)
+	rec, err := c.committed(s, info, byOthers)
 	if err != nil {
 		return nil, err
 	}
@@ -233,35 +236,67 @@ func (c *Cache) resolveClash(ctx context.Context, d *depot, s *sending) (ObjectI
 		s.opts.IfMatch, s.opts.IfNoneMatch = info.ETag, false
 		return c.put(ctx, d, s)
 	}
-	if theirs := info.Modified.Add(-d.skew()); theirs.UnixNano() > s.rec.FinishedAt {
+	theirs, err := c.finishOf(s.key, s.path, info)
+	if err != nil {
+		return info, err
+	}
+	base := s.rec.Base // what was opened for writing, and not written, is no version of ours
+	same := base.HasCRC && s.opts.HasCRC64 && base.Size == s.stamp.Size && base.CRC64 == s.crc
+	if !same {
+		if same, err = c.sameProperties(ctx, d, s, info); err != nil {
+			return info, err
+		}
+	}
+	if same {
+		c.dropParts(ctx, d, s.rec.Ino)
+		if err := c.demote(s, info, theirs); err != nil {
+			return info, err
+		}
+		return info, laterError{c.now(), "nothing of ours is in it that the depot's version has not replaced"}
+	}
+	ours, err := c.ourMoment(s.rec)
+	if err != nil {
+		return info, err
+	}
+	if theirs.after(ours) {
 		return info, c.loseTo(ctx, d, s, info)
 	}
-	if err := c.keepTheirs(ctx, d, s.key, s.path, info); err != nil {
+	if err := c.keepTheirs(ctx, d, s.key, s.path, info, lostEarlier); err != nil {
 		return info, err
 	}
 	s.opts.IfMatch, s.opts.IfNoneMatch = info.ETag, false
 	return c.put(ctx, d, s)
 }
 
+// sameProperties says whether a properties file of ours and the depot's say the same: Java
+// writes the date into a comment, and each zone's CloudStack writes the same file.
+func (c *Cache) sameProperties(ctx context.Context, d *depot, s *sending, info ObjectInfo) (bool, error) {
+	if !isProperties(s.path) || info.Size > maxCompared || s.stamp.Size > maxCompared || s.p != nil {
+		return false, nil
+	}
+	body, _, err := d.store.Get(ctx, s.key, 0, -1, info.ETag)
+	if err != nil {
+		return false, err
+	}
+	defer body.Close()
+	theirs, err := io.ReadAll(io.LimitReader(body, maxCompared+1))
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", s.key, err)
+	}
+	ours := make([]byte, s.stamp.Size)
+	if n, err := s.file.ReadAt(ours, 0); n < len(ours) {
+		return false, fmt.Errorf("read %q: %w", s.path, err)
+	}
+	return layout.EqualIgnoringComments(ours, theirs), nil
+}
+
+// maxCompared is more than a properties file has.
+const maxCompared = 1 << 20
+
 func (d *depot) skew() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.caps.ClockSkew
-}
-
-// conflictKey is where the loser of a conflict is kept in the depot.
-func (c *Cache) conflictKey(path string) string {
-	return c.cfg.Prefix + share.Private + "/conflicts/" + c.zoneName() + "/" + c.now().UTC().Format("20060102T150405.000000000Z") + "/" + path
-}
-
-// keepTheirs copies the depot's version aside before ours replaces it.
-func (c *Cache) keepTheirs(ctx context.Context, d *depot, key, path string, info ObjectInfo) error {
-	dst := c.conflictKey(path)
-	if _, err := d.store.Copy(ctx, key, info.ETag, dst, info.Size, PutOptions{}); err != nil {
-		return fmt.Errorf("keep the other version of %q: %w", path, err)
-	}
-	c.noteConflict(path, dst, "the depot's version was finished earlier than ours")
-	return nil
 }
 
 // loseTo keeps our bytes under .depotfs/conflicts in the depot and makes the file
@@ -272,37 +307,37 @@ func (c *Cache) loseTo(ctx context.Context, d *depot, s *sending, info ObjectInf
 	}
 	c.dropParts(ctx, d, s.rec.Ino)
 	own := *s
-	own.key, own.aside = c.conflictKey(s.path), true
+	why := lostEarlier
+	if s.rec.Flags&catalog.FlagAdopted != 0 {
+		why = lostUnproven
+	}
+	var err error
+	if own.key, _, err = c.conflictPlaceFor(ctx, d, s.path); err != nil {
+		return err
+	}
+	own.aside = true
 	own.opts = PutOptions{IfNoneMatch: true, Metadata: c.metadata(s.rec, s.path, true, s.rec.Gen)}
+	own.opts.Metadata[metaConflict] = why
 	if _, err := c.put(ctx, d, &own); err != nil {
 		return fmt.Errorf("keep our version of %q: %w", s.path, err)
 	}
-	if err := c.demote(s, info); err != nil {
+	theirs, err := c.finishOf(s.key, s.path, info)
+	if err != nil {
+		return err
+	}
+	if err := c.demote(s, info, theirs); err != nil {
 		return err
 	}
 	if s.rec.Flags&catalog.FlagAdopted != 0 {
 		c.adoption.count(func(r *adoptionRecord) { r.Conflicts++ })
 	}
-	c.noteConflict(s.path, own.key, "the depot's version has the name, ours is kept")
+	c.noteConflict(s.path, own.key, "the depot's version has the name, ours is kept", s.stamp.Size)
 	return laterError{c.now(), "the depot's version has the name"}
-}
-
-func (c *Cache) noteConflict(path, key, why string) {
-	c.problems.add("conflict", path, why+"; the other version is "+key, c.now())
-	c.log.Warn("conflict", "path", path, "kept", key, "reason", why)
-	n, err := c.setting("conflicts")
-	if err == nil {
-		count, _ := strconv.Atoi(n)
-		err = c.putSetting("conflicts", strconv.Itoa(count+1))
-	}
-	if err != nil {
-		c.log.Error("count conflicts", "err", err)
-	}
 }
 
 // demote drops the local bytes, which the depot has under conflicts, and shows
 // the depot's version instead. An open file is left for later.
-func (c *Cache) demote(s *sending, info ObjectInfo) error {
+func (c *Cache) demote(s *sending, info ObjectInfo, made moment) error {
 	gen, err := c.cat.NextGen()
 	if err != nil {
 		return err
@@ -323,14 +358,11 @@ func (c *Cache) demote(s *sending, info ObjectInfo) error {
 		if err := c.share.Rename(path, intent.To, 0); err != nil {
 			return errors.Join(err, c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(intent.Seq) }))
 		}
-		if _, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+		now, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 			if err := step(r, evVanish); err != nil {
 				return err
 			}
-			r.Base = catalog.Version{Gen: gen, Size: info.Size, CRC64: info.CRC64, HasCRC: info.HasCRC64}
-			learnZeros(r, info.Metadata)
-			toRemote(r)
-			r.Mtime = info.Modified.UnixNano()
+			c.becomeTheirs(r, info, gen, made)
 			for _, o := range r.Objects {
 				if o.Key == s.key {
 					continue
@@ -350,13 +382,15 @@ func (c *Cache) demote(s *sending, info ObjectInfo) error {
 				return err
 			}
 			return tx.DeleteIntent(intent.Seq)
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
 		s.n.whole.Store(false)
 		s.n.file.Close()
 		s.n.file, s.n.p = nil, nil
 		c.inodeChanged(rec.Ino)
+		c.wantEagerly(now, path)
 		if err := c.share.Unlink(intent.To); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 			c.log.Warn("remove the loser of a conflict", "path", path, "err", err)
 		}

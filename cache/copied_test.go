@@ -36,6 +36,7 @@ func (e *env) copyFile(from, to string) {
 
 // A copy within the mount is a copy inside the store, with what was changed in it since.
 func TestCopyWithinTheMountIsNotSent(t *testing.T) {
+	t.Parallel()
 	const meta = 64 << 10
 	for _, tc := range []struct {
 		name    string
@@ -77,6 +78,7 @@ func TestCopyWithinTheMountIsNotSent(t *testing.T) {
 
 // The file that was copied has changed since, or is gone: the copy is what it was.
 func TestCopyOfAFileThatChanged(t *testing.T) {
+	t.Parallel()
 	for _, gone := range []bool{false, true} {
 		e := newZeroEnv(t)
 		data := pattern(1, 10*mib)

@@ -60,6 +60,7 @@ func (p *plug) fault(op, tag, rel string) error {
 }
 
 func TestCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	big := pattern(3, 700_000)
 	ino := func(e *env, path string) cache.Ino {
 		a, err := e.lookup(path)
@@ -176,6 +177,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // it waits for the disk most of the time
 			for step := 0; ; step++ {
 				if !crashOnce(t, c, step) {
 					if step == 0 {

@@ -9,6 +9,7 @@ import (
 )
 
 func TestCombineCRC(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		b := make([]byte, r.IntN(5000))
@@ -35,6 +36,7 @@ func FuzzCombineCRC(f *testing.F) {
 }
 
 func TestUnshiftCRC(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 200 {
 		crc, n := r.Uint64(), r.Int64N(1<<uint(1+r.IntN(45)))

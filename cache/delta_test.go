@@ -27,7 +27,7 @@ func newDeltaEnv(t testing.TB) *env {
 // zoneOn is another zone of the same depot.
 func zoneOn(t testing.TB, mem *storetest.Mem) *env {
 	t.Helper()
-	e := &env{t: t, share: t.TempDir(), state: t.TempDir(), mem: mem, store: storetest.NewFaulty(mem),
+	e := &env{t: t, share: t.TempDir(), state: t.TempDir(), zone: freeName(mem), mem: mem, store: storetest.NewFaulty(mem),
 		limits: cache.Limits{PartSize: smallGrain, SmallestPart: smallGrain}}
 	e.open()
 	t.Cleanup(e.close)
@@ -92,6 +92,7 @@ func splice(data []byte, off int, piece []byte) []byte {
 // A change of a file that is here sends the grains that it touches, whatever else
 // happens to the file in between.
 func TestDeltaOfResidentFile(t *testing.T) {
+	t.Parallel()
 	e := newDeltaEnv(t)
 	data := pattern(1, 40*smallGrain+1000)
 	e.write("img", data)
@@ -160,6 +161,7 @@ func TestDeltaOfResidentFile(t *testing.T) {
 // A change of a file that is not here fetches and sends the grains that it touches,
 // and nothing is here afterwards that was not before.
 func TestDeltaOfRemoteFile(t *testing.T) {
+	t.Parallel()
 	for _, sums := range []string{"kept from our upload", "said by the store", "of the whole alone"} {
 		t.Run(sums, func(t *testing.T) {
 			e := newDeltaEnv(t)
@@ -226,6 +228,7 @@ func (e *env) waitListed() {
 // A file that is not here is cut, also to where its grains do not end, and extended
 // again: what was cut off comes back as zeros.
 func TestDeltaOfCutRemoteFile(t *testing.T) {
+	t.Parallel()
 	for _, silent := range []bool{false, true} {
 		e := newDeltaEnv(t)
 		e.mem.NoCopiedSums = silent
@@ -253,6 +256,7 @@ func TestDeltaOfCutRemoteFile(t *testing.T) {
 // A file that another zone made is fetched and then changed: its grains are known
 // from when it was verified.
 func TestDeltaOfFetchedFile(t *testing.T) {
+	t.Parallel()
 	e := newDeltaEnv(t)
 	data := pattern(1, 40*smallGrain+1000)
 	e.write("img", data)
@@ -271,6 +275,7 @@ func TestDeltaOfFetchedFile(t *testing.T) {
 // Another zone has replaced the object that the missing bytes are in: what was
 // written stays here, theirs stays there, and status says so.
 func TestDeltaMeetsAnotherZone(t *testing.T) {
+	t.Parallel()
 	theirs := pattern(2, 10*smallGrain)
 	for _, when := range []storetest.Op{"create", "complete"} {
 		e := newDeltaEnv(t)
@@ -305,6 +310,7 @@ func TestDeltaMeetsAnotherZone(t *testing.T) {
 
 // The file gets another name, or none, in the middle of an upload.
 func TestRenameDuringDeltaUpload(t *testing.T) {
+	t.Parallel()
 	for _, op := range []storetest.Op{"create", "part", "part-copy", "complete"} {
 		for _, gone := range []bool{false, true} {
 			e := newDeltaEnv(t)
@@ -337,6 +343,7 @@ func TestRenameDuringDeltaUpload(t *testing.T) {
 
 // Parts that fail give their turn back: after many the next upload goes on.
 func TestFailedPartsKeepNoTurn(t *testing.T) {
+	t.Parallel()
 	e := newDeltaEnv(t)
 	e.close()
 	e.limits.UploadParts = 1

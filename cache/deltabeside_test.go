@@ -18,6 +18,7 @@ import (
 // file as it is, from the old object or from the new one: also in the moment in
 // which the new one is there and we have not heard of it.
 func TestReadDuringDeltaUpload(t *testing.T) {
+	t.Parallel()
 	for _, op := range []string{"part", "part-copy", "complete", "answer"} {
 		t.Run(op, func(t *testing.T) {
 			const path = "volumes/img" // of a class that is not filled in the background
@@ -97,6 +98,7 @@ func (s *heldAnswer) CompleteMultipart(ctx context.Context, key, id string, part
 
 // A write that comes during an upload is not lost, whenever it comes.
 func TestWriteDuringDeltaUpload(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		op  storetest.Op
 		off int
@@ -134,6 +136,7 @@ func TestWriteDuringDeltaUpload(t *testing.T) {
 
 // Everything arrives in the middle of an upload: it goes on with the whole file.
 func TestPromotionDuringDeltaUpload(t *testing.T) {
+	t.Parallel()
 	for _, op := range []storetest.Op{"create", "part", "part-copy", "complete"} {
 		e := newDeltaEnv(t)
 		data := pattern(1, 20*smallGrain)
@@ -158,6 +161,7 @@ func TestPromotionDuringDeltaUpload(t *testing.T) {
 // The answer of a completion is lost, and the daemon ends with it or not: the bytes
 // that are only in the object that was made are found there.
 func TestDeltaWithLostAnswer(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"read", "flush", "restart, read", "restart, flush", "restart, write", "kill, read", "kill, flush"} {
 		t.Run(how, func(t *testing.T) {
 			e := newDeltaEnv(t)
@@ -203,6 +207,7 @@ func TestDeltaWithLostAnswer(t *testing.T) {
 
 // A kill before the completion: what the store has is neither sent nor copied again.
 func TestDeltaGoesOnAfterAKill(t *testing.T) {
+	t.Parallel()
 	for _, evicted := range []bool{false, true} {
 		e := newDeltaEnv(t)
 		data := pattern(1, 20*smallGrain)
@@ -240,6 +245,7 @@ func TestDeltaGoesOnAfterAKill(t *testing.T) {
 // The object that a delta is made from is replaced, or removed: the file that is all
 // here is sent, the other is a conflict as before.
 func TestDeltaWithoutBase(t *testing.T) {
+	t.Parallel()
 	e := newDeltaEnv(t)
 	data := pattern(1, 20*smallGrain)
 	e.write("img", data)
@@ -256,6 +262,7 @@ func TestDeltaWithoutBase(t *testing.T) {
 
 // A store that cannot copy parts gets the whole file.
 func TestNoDeltaWithoutCopies(t *testing.T) {
+	t.Parallel()
 	e := newDeltaEnv(t)
 	e.c.SetStore(noCopies{e.store}, cache.StoreInfo{Bucket: "b"})
 	data := pattern(1, 20*smallGrain)

@@ -71,6 +71,7 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 		return append(bad, c.notDone(left)...), err
 	}
 	var total Progress
+	var until uint64 // the last change record that is waited for
 	patience := time.Now().Add(busyGrace)
 	t := time.NewTicker(flushLook)
 	defer t.Stop()
@@ -90,7 +91,7 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 				waiting++
 			}
 		}
-		if waiting == 0 {
+		if waiting == 0 && c.toldAll(&until) {
 			if sc.all {
 				c.tendProof()
 			} else if err := c.cleanLog.Flush(); err != nil {
@@ -108,6 +109,9 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 		}
 		select {
 		case <-ctx.Done():
+			if len(left) == 0 { // it is the other zones that were not told
+				return append(bad, NotDone{Reason: "the depot has all files; the other zones were not told of all changes yet"}), nil
+			}
 			return append(bad, c.notDone(left)...), nil
 		case <-woken:
 			// Many files finish per second: look again only so often.
@@ -118,6 +122,32 @@ func (c *Cache) Flush(ctx context.Context, paths []string, progress func(Progres
 		case <-t.C:
 		}
 	}
+}
+
+// toldAll says whether the other zones were told of everything that was done when it was
+// first asked; until is kept between calls.
+func (c *Cache) toldAll(until *uint64) bool {
+	var yes bool
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		var err error
+		if *until == 0 {
+			if *until, err = tx.LastNews(); err != nil {
+				return err
+			}
+		}
+		return tx.EachNews(0, func(n uint64, _ []byte) bool { yes = n <= *until; return false })
+	})
+	if err != nil {
+		c.log.Error("read the change records", "err", err)
+	}
+	if yes {
+		select {
+		case c.newsNow <- struct{}{}:
+		default:
+		}
+		c.wakeTeller()
+	}
+	return !yes
 }
 
 // flushLook is how often a waiting flush looks again without being woken.

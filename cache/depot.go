@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/bits"
 	mrand "math/rand/v2"
 	"sync"
@@ -22,14 +21,15 @@ import (
 // happens within use, so that it ends when the store is switched off.
 type depot struct {
 	store Store
-	info  StoreInfo
+	line  *replaceable // below it: the settings that are in force
 	// probeKey is the object that is asked for to find out whether the store is back.
 	probeKey string
 	keys     keyLocks
 	zeros    zeroObjects
 
 	mu       sync.Mutex // guards below
-	state    string     // connecting, on, unavailable, refused
+	info     StoreInfo
+	state    string // connecting, on, unavailable, refused
 	err      error
 	id       string
 	caps     Capabilities
@@ -39,9 +39,14 @@ type depot struct {
 	closedTo time.Time                            // nobody asks before
 	probing  bool                                 // somebody finds out whether the store is back
 	news     broadcast                            // the breaker's state changed
+	renewed  broadcast                            // ReplaceStore has other settings in force
+	renewals int                                  // how often it had
 	off      bool                                 // switched off or replaced, for good
 	uses     map[*useMark]context.CancelCauseFunc // work under way
 	idle     chan struct{}                        // closed when it is off and no work is under way any more
+	lease    lease
+
+	beatNow chan struct{} // somebody waits until this zone has said that it is alive
 }
 
 // depotFile is <prefix>.depotfs/depot.json: what makes a bucket and prefix a depot.
@@ -49,6 +54,7 @@ type depotFile struct {
 	Format int    `json:"format"`
 	ID     string `json:"id"`
 	Region string `json:"region"`
+	etag   string // of what was read
 }
 
 const (
@@ -57,11 +63,13 @@ const (
 )
 
 func newDepot(s Store, info StoreInfo, probeKey string) *depot {
-	d := &depot{info: info, probeKey: probeKey, state: "connecting", ready: make(chan struct{}),
+	d := &depot{info: info, probeKey: probeKey, state: "connecting", ready: make(chan struct{}), beatNow: make(chan struct{}),
 		uses: map[*useMark]context.CancelCauseFunc{}, idle: make(chan struct{})}
 	d.keys.init()
 	d.news.init()
-	d.store = breaker{lingering{s}, d}
+	d.renewed.init()
+	d.line = newReplaceable(s)
+	d.store = breaker{lingering{d.line}, d}
 	return d
 }
 
@@ -89,10 +97,12 @@ func (c *Cache) attach(ctx context.Context, d *depot) error {
 	ctx, done := d.use(ctx)
 	defer done()
 	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		renewed := d.renewed.wait()
 		err := c.join(ctx, d)
 		if err == nil {
-			c.log.Info("depot joined", "bucket", d.info.Bucket, "prefix", c.cfg.Prefix, "id", d.id)
+			c.log.Info("depot joined", "bucket", d.named().Bucket, "prefix", c.cfg.Prefix, "id", d.id)
 			c.loadQueue()
+			c.brake.wakeUp()
 			err = c.importAll(ctx, d)
 			if err == nil {
 				c.sweepUploads(ctx, d)
@@ -103,44 +113,80 @@ func (c *Cache) attach(ctx context.Context, d *depot) error {
 			return ctx.Err()
 		}
 		d.refuse(err)
-		c.log.Warn("depot not usable", "bucket", d.info.Bucket, "err", err)
+		c.log.Warn("depot not usable", "bucket", d.named().Bucket, "err", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-renewed:
+			wait = time.Second
 		case <-time.After(jitter(wait)):
 		}
 	}
 }
 
 // join reads or makes depot.json and checks that it is the depot that this zone
-// and this share belong to; then probes what the store does.
+// and this share belong to; then probes what the store does, and takes the zone's name.
 func (c *Cache) join(ctx context.Context, d *depot) error {
 	if d.joined() {
 		return nil
 	}
-	f, err := c.readDepotFile(ctx, d)
+	f, err := readDepotFile(ctx, d.store, c.cfg.Prefix)
 	if errors.Is(err, ErrNotFound) {
 		f, err = c.makeDepotFile(ctx, d)
 	}
 	if err != nil {
 		return err
 	}
-	if err := c.checkDepot(f); err != nil {
+	warning, err := c.checkDepot(f)
+	if err != nil {
+		return err
+	}
+	if _, err := c.mayRegister(ctx, d.store); err != nil {
 		return err
 	}
 	caps, err := d.store.Probe(ctx, c.cfg.Prefix+share.Private+"/probe/"+c.zoneName()+"/")
 	if err != nil {
 		return fmt.Errorf("probe the store: %w", err)
 	}
+	caps.ClockSkew -= time.Until(c.now()) // it was measured by the machine's clock
 	if err := c.rememberDepot(f.ID); err != nil {
 		return err
 	}
+	if err := c.rememberSkew(caps.ClockSkew); err != nil {
+		return err
+	}
+	if err := c.nameRegion(ctx, d, caps, f); err != nil {
+		return err
+	}
+	if err := c.register(ctx, d, caps); err != nil {
+		return err
+	}
+	if err := c.noteEnds(ctx, d.store); err != nil { // nothing is listed before it is joined
+		return err
+	}
+	c.zones.warn(warning, c.log)
+	d.learn(f.ID, caps)
+	c.wakeTeller()
+	c.zones.wakeUp()
+	return nil
+}
+
+// learn notes which depot it is and what the store does: it is joined.
+func (d *depot) learn(id string, caps Capabilities) {
 	d.mu.Lock()
-	d.id, d.caps = f.ID, caps
+	d.id, d.caps = id, caps
+	if !d.joined() {
+		close(d.ready)
+	}
 	d.mu.Unlock()
 	d.report(nil)
-	close(d.ready)
-	return nil
+}
+
+// named is what people are shown of the store.
+func (d *depot) named() StoreInfo {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.info
 }
 
 func (c *Cache) zoneName() string {
@@ -159,25 +205,24 @@ func (d *depot) joined() bool {
 	}
 }
 
-func (c *Cache) depotKey() string { return c.cfg.Prefix + share.Private + "/depot.json" }
+func depotKey(prefix string) string { return prefix + share.Private + "/depot.json" }
 
-func (c *Cache) readDepotFile(ctx context.Context, d *depot) (depotFile, error) {
+func (c *Cache) depotKey() string { return depotKey(c.cfg.Prefix) }
+
+func readDepotFile(ctx context.Context, s Store, prefix string) (depotFile, error) {
 	var f depotFile
-	body, _, err := d.store.Get(ctx, c.depotKey(), 0, -1, "")
+	key := depotKey(prefix)
+	b, info, err := readSmall(ctx, s, key, "", maxDepotFile)
 	if err != nil {
-		return f, fmt.Errorf("read %s: %w", c.depotKey(), err)
-	}
-	defer body.Close()
-	b, err := io.ReadAll(io.LimitReader(body, maxDepotFile))
-	if err != nil {
-		return f, fmt.Errorf("read %s: %w", c.depotKey(), err)
+		return f, err
 	}
 	if err := json.Unmarshal(b, &f); err != nil || f.Format < 1 || f.ID == "" {
-		return f, fmt.Errorf("%s in the bucket is damaged (%v): restore it, or use another prefix: %w", c.depotKey(), err, ErrRejected)
+		return f, fmt.Errorf("%s in the bucket is damaged (%v): restore it, or use another prefix: %w", key, err, ErrRejected)
 	}
 	if f.Format > depotFormat {
 		return f, fmt.Errorf("the depot has format %d and this depotfs knows up to %d: use a newer depotfs: %w", f.Format, depotFormat, ErrRejected)
 	}
+	f.etag = info.ETag
 	return f, nil
 }
 
@@ -191,7 +236,7 @@ func (c *Cache) makeDepotFile(ctx context.Context, d *depot) (depotFile, error) 
 	}
 	_, err = d.store.Put(ctx, c.depotKey(), bytes.NewReader(b), int64(len(b)), PutOptions{ContentType: "application/json", IfNoneMatch: true})
 	if errors.Is(err, ErrChanged) { // another zone was faster
-		return c.readDepotFile(ctx, d)
+		return readDepotFile(ctx, d.store, c.cfg.Prefix)
 	}
 	if err != nil {
 		return f, fmt.Errorf("make %s: %w", c.depotKey(), err)
@@ -202,18 +247,15 @@ func (c *Cache) makeDepotFile(ctx context.Context, d *depot) (depotFile, error) 
 const settingDepot = "depot-id"
 
 // checkDepot refuses a depot that is not the one that this zone knows.
-func (c *Cache) checkDepot(f depotFile) error {
-	if c.cfg.DepotRegion != "" && f.Region != "" && f.Region != c.cfg.DepotRegion {
-		return fmt.Errorf("the depot belongs to the CloudStack region %q, this zone to %q: use another bucket or prefix: %w", f.Region, c.cfg.DepotRegion, ErrRejected)
-	}
+func (c *Cache) checkDepot(f depotFile) (warning string, err error) {
 	known, err := c.setting(settingDepot)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if known != "" && known != f.ID {
-		return fmt.Errorf("bucket and prefix hold the depot %s, this zone belongs to %s: nothing is sent or fetched until the settings name the right one: %w", f.ID, known, ErrRejected)
+		return "", fmt.Errorf("bucket and prefix hold the depot %s, this zone belongs to %s: nothing is sent or fetched until the settings name the right one: %w", f.ID, known, ErrRejected)
 	}
-	return nil
+	return checkRegion(f, c.cfg.DepotRegion, known != "")
 }
 
 func (c *Cache) setting(name string) (string, error) {
@@ -243,15 +285,19 @@ func (d *depot) refuse(err error) {
 	}
 }
 
-// admit waits until the depot is joined, and while the breaker lets nobody through:
-// work that is begun then would only wait in the middle.
+// admit waits until the depot is joined, while the breaker lets nobody through, since work
+// that is begun then would only wait in the middle, and while this zone's name may be
+// another's.
 func (d *depot) admit(ctx context.Context) error {
 	select {
 	case <-d.ready:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return d.untilProbe(ctx)
+	if err := d.untilProbe(ctx); err != nil {
+		return err
+	}
+	return d.untilRegistered(ctx)
 }
 
 // jitter spreads a wait by a quarter each way, so that zones do not ask in step.

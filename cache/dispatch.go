@@ -154,12 +154,18 @@ func (c *Cache) fetchLoop(ctx context.Context) error {
 			ground(t.Value.(*flight))
 		}
 	}()
+	idle := make(chan *flight) // those that have flown wait for another flight
 	timer := time.NewTimer(idleWait)
 	defer timer.Stop()
 	for {
 		f, again := c.fetches.next()
 		if f != nil {
-			if !c.spawn(func(ctx context.Context) { c.fly(ctx, f) }) {
+			select {
+			case idle <- f:
+				continue
+			default:
+			}
+			if !c.spawn(func(ctx context.Context) { c.flyer(ctx, f, idle) }) {
 				c.fetches.done(f)
 				ground(f)
 			}
@@ -177,6 +183,27 @@ func (c *Cache) fetchLoop(ctx context.Context) error {
 		}
 	}
 }
+
+// flyer does one flight after the other. A goroutine of its own for each would grow its
+// stack anew each time: 16 readers of small blocks got 3 % less done.
+func (c *Cache) flyer(ctx context.Context, f *flight, idle <-chan *flight) {
+	linger := time.NewTimer(flyerLinger)
+	defer linger.Stop()
+	for {
+		c.fly(ctx, f)
+		linger.Reset(flyerLinger)
+		select {
+		case f = <-idle:
+		case <-linger.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// flyerLinger outlasts the pauses of somebody who reads here and there, and no more.
+const flyerLinger = 5 * time.Second
 
 // idleWait is as good as for ever: whoever changes anything gives a signal.
 const idleWait = time.Hour

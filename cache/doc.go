@@ -94,7 +94,7 @@
 //	partial.mu    extents, the plan of what is fetched, waiters
 //	Cache.marker  reads and changes of the marker; the catalog takes it to reserve numbers
 //	Cache.mu      the table of nodes and their reference counts
-//	leaves        orders.mu, keyLocks.mu, depot.mu, dispatch.mu, hydration.mu, problemList.mu …: never held
+//	leaves        orders.mu, keyLocks.mu, depot.mu, dispatch.mu, hydration.mu, problemList.mu, zoneTable.mu …: never held
 //	              while another is taken
 //
 // node.mu and partial.mu may cover calls to the share and one catalog transaction.
@@ -284,6 +284,16 @@
 // A store that is down is asked by one small request at a time; all others wait in
 // front of it (breaker.go).
 //
+// # Settings of the store
+//
+// Keys, address and timeouts change under a depot that stays (ReplaceStore): only the
+// innermost layer of its store is another one then (breaker, lingering, replaceable, the
+// adapter), so that locks of keys, the breaker and what is joined go on, and no key ever has
+// two requests at once. New settings are tried out past all that before they count. Requests
+// end on the settings that they began with; one that is refused there is made again on the
+// new ones, and one that failed, with the queue. Switching the store off and on makes another
+// depot, and waits until the former one has no request left (Enable).
+//
 // # Zeros
 //
 // A hole is not read, not even for a checksum (sparse.go). Grains of an upload that are
@@ -294,8 +304,94 @@
 // those ranges as here from the moment that it is opened: they are holes in it. A
 // version that turns out to have other bytes loses its map with what was fetched.
 //
+// # Zones
+//
+// What this zone did to names goes to the other zones as change records (package journal).
+// A record is put into the catalog (tx.PutNews) in the transaction that made the change
+// here: that which records an object as this file's (announceObject), a delete, a rename, an
+// attribute. So a crash loses none and makes none twice, and a rename of 10,000 files is one.
+// What no other zone can know of (a file that the depot never had, a temporary class) is not
+// told. The teller (newsLoop) makes numbered batches of them: the batch is put together and
+// sealed in the catalog first, so that another try has the same bytes; then it is created
+// with If-None-Match; then its records go. Flush waits for that.
+//
+// The listener (listenLoop) lists what is behind the cursor of each other zone and applies
+// it in order (applyRecord); the cursor follows in the catalog. It looks after an interval,
+// sooner after a miss or when the store is said to have a new batch (wake.go), at once when
+// somebody waits. Applying the same twice
+// changes nothing: a version counts if it is later (journal.Later) than what the path has
+// (MadeAt, Origin) or had (Tombstone). Applying never tells others, never makes removals
+// (the zone that made the change removes its objects) and never touches bytes that only
+// we have: a record for a file that is dirty waits (tx.PutHeld) until it was uploaded or lost
+// to the other version, and conflict.go decides which.
+//
+// A zone has its name by a registration in the depot, which it writes again every minute
+// (lease.go, zones.go). Who finds another daemon's there has lost the name, and does nothing
+// with that store any more (depot.lease.lost, in the breaker and in admit). Who has not
+// written for nearly as long as its lease lasts writes first, and works then
+// (untilRegistered). All times are the store's. A zone that is removed stays registered as
+// such until all others have read its journal. Which regions share a depot: region.go.
+//
+// A zone that is new lists the depot, and then reads the journals from where they begin: a
+// listing has no times, and not what is under way. Before it lists it notes durably where
+// they end. What they say up to there of an object that the listing shows otherwise, or not at
+// all, is passed over; behind that the store is asked, once for each name, which of the two is
+// later (beforelisting.go).
+//
+// The zone that has the lease sums the journals up in a checkpoint now and then, and removes
+// the batches that it has and all registered zones have applied (checkpoint.go, trim.go). The index
+// comes last, before anything is removed, and the last batch of a journal stays. Who misses
+// batches applies the checkpoint (catchup.go), and its cursors follow when all of it was.
+//
+// What counts for a path is what was made of it last (moment: store's time, then zone). A
+// rename at t moves what is older; a record from before t about the old name is one about
+// the new name, just after t (afterRename, Tombstone.To), and what is done after t is later
+// than all of that (doneIn, Inode.MovedAt). What it meets here:
+//
+//	record      here                          then
+//	put         nothing                       a remote file
+//	            the same version              key, tag and attributes are taken; no byte is touched
+//	            older, clean or remote        the name gets a new inode; who has the old one open reads on
+//	            dirty, or open for writing    it waits (held.go); the upload meets the object: the later version
+//	                                          has the name, the other goes to conflicts
+//	            a directory                   waits; its maker keeps the file as a conflict and tells that it is gone
+//	mkdir       a file                        the directory has the name; whose file it was keeps it as a conflict
+//	delete      a directory                   it is not what was deleted
+//	            older, clean or remote        gone from share and catalog; who has it open reads on
+//	            older, of ours, not the one   the same, and this zone keeps its bytes: who deleted did not know of them
+//	            that was deleted
+//	            older, dirty                  our bytes go to conflicts, then the name goes
+//	            later                         ours stays
+//	            under another name            read from the trash; gone where nothing was kept
+//	attr        set later, or with a version  passed over
+//	            finished later
+//	put         attributes set later          the bytes are taken, the attributes stay, and who set them tells again
+//	rmdir       names in it                   stays until its last name goes (fade)
+//	            a file                        it is not what was deleted
+//	rename      its target, later or dirty    the source goes; put records say what the target is
+//	            its source, renamed before    the later rename counts, of the file where it is now
+//
+// Keys follow names in the zone that renamed, with a put record for each. Until one comes,
+// the object is under the key before, and a reader who does not find it there has the
+// journals read once before it fails. What others put under a name that this zone has
+// renamed, and what it had not moved yet when another version got the new name, is this
+// zone's to remove (passed.go, releaseObjects); the trash has it then.
+//
+// # The brake
+//
+// A delete of what another zone made is judged in the transaction in which the name goes
+// (judgeDelete). One of a burst is held: instead of a change record, a tombstone and
+// removals there is a HeldDelete with the inode as it was. Its objects have no owner but
+// that record; who claims one of their keys ends it (keyTaken). Until there is a burst,
+// deletes are told, and kept on record for as long as they may turn out to be its
+// beginning; then they are taken back (braketakeback.go): the removal is called off, or the
+// object comes back from the trash, and a record that is later than the delete's tells so.
+// A held or hidden name is not taken in from a listing (hides) nor from another zone's
+// records (heldHears) but in a later version. Approve makes of the record what the delete
+// would have been, discard a remote inode with a new number; a transaction for each name.
+// The unlink of a file that is open leaves its objects to it (FlagHeld) to be read.
+//
 // # What is not promised here
 //
-// Deletes are not recoverable, other zones are not told: later work. Nothing here waits
-// for uploads: fsync means durable in the share.
+// Nothing here waits for uploads: fsync means durable in the share.
 package cache

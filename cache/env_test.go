@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"hash/crc32"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -19,6 +21,8 @@ import (
 	"depotfs/cache"
 	"depotfs/cache/catalog"
 	"depotfs/cache/storetest"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience is how long a test waits for what has to happen: a busy machine is slow,
@@ -37,12 +41,19 @@ type env struct {
 	done   chan error
 	limits cache.Limits
 	settle time.Duration
+	region string
 	deploy cache.Deploy
 	ahead  atomic.Int64 // ns by which the zone's clock is ahead
 	fault  func(op, tag, rel string) error
 	notify cache.Notifier
+	config func(*cache.Config) // sets what the fields above do not
+	zone   string              // "": z1
+	poll   time.Duration       // between looks at other zones; 0: the default
 }
 
+// A test has nothing in common with others but the machine, and waits for the disk most of
+// the time: it is parallel. Alone is who counts allocations, and who lets simulated hours
+// pass, which take ten times as long where others compute.
 func newEnv(t testing.TB) *env {
 	t.Helper()
 	mem := storetest.NewMem()
@@ -58,9 +69,17 @@ func (e *env) open() {
 	if testing.Verbose() {
 		level = slog.LevelDebug
 	}
-	c, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", Deploy: e.deploy, Limits: e.limits, Settle: &e.settle, ShareFault: e.fault, Notify: e.notify,
+	cfg := cache.Config{CacheDir: e.share, StateDir: e.state, Zone: cmp.Or(e.zone, "z1"), PollInterval: e.poll, DepotRegion: e.region, Prefix: "p/", Deploy: e.deploy, Limits: e.limits, Settle: &e.settle, ShareFault: e.fault, Notify: e.notify,
 		Now: func() time.Time { return time.Now().Add(time.Duration(e.ahead.Load())) },
-		Log: slog.New(slog.NewTextHandler(testWriter{e.t}, &slog.HandlerOptions{Level: level}))})
+		Log: slog.New(slog.NewTextHandler(testWriter{e.t}, &slog.HandlerOptions{Level: level}))}
+	if e.config != nil {
+		e.config(&cfg)
+	}
+	c, err := newCache(cfg)
+	for end := time.Now().Add(patience); err != nil && strings.Contains(err.Error(), "in use by another depotfs") && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond) // a program that another test starts holds the lock for a moment
+		c, err = newCache(cfg)
+	}
 	if err != nil {
 		e.t.Fatalf("open cache: %v", err)
 	}
@@ -72,6 +91,15 @@ func (e *env) open() {
 		c.SetStore(e.store, cache.StoreInfo{Bucket: "b"})
 	}
 	go func() { e.done <- c.Run(ctx) }()
+}
+
+// newCache opens a cache whose directories another one may have had until now. A program
+// that another test is starting has our files until it runs, the lock of the one before
+// among them.
+func newCache(cfg cache.Config) (*cache.Cache, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return cache.New(cfg)
 }
 
 type testWriter struct{ t testing.TB }
@@ -305,6 +333,36 @@ func (e *env) copyState() string {
 	}
 }
 
+// sumOfData is a sum of what a file holds, and where. Logs of the catalog are 32 MiB of
+// holes but for their first pages: they are not read.
+func sumOfData(path string) (uint32, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	for at := int64(0); ; {
+		from, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			info, err := f.Stat()
+			if err == nil {
+				fmt.Fprint(sum, info.Size())
+			}
+			return sum.Sum32(), err
+		} else if err != nil {
+			return 0, err
+		}
+		if at, err = unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE); err != nil {
+			return 0, err
+		}
+		fmt.Fprint(sum, from)
+		if _, err := io.Copy(sum, io.NewSectionReader(f, from, at-from)); err != nil {
+			return 0, err
+		}
+	}
+}
+
 // stateTree has a sum of each file of the state directory, and is empty while one comes or goes.
 func (e *env) stateTree() []byte {
 	var tree []byte
@@ -312,8 +370,8 @@ func (e *env) stateTree() []byte {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		b, err := os.ReadFile(path)
-		tree = fmt.Appendf(tree, "%s %x\n", path, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+		sum, err := sumOfData(path)
+		tree = fmt.Appendf(tree, "%s %x\n", path, sum)
 		return err
 	})
 	if err != nil {

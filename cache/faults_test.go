@@ -30,6 +30,7 @@ func (e *env) flushFor(d time.Duration, paths ...string) []cache.NotDone {
 }
 
 func TestStoreDown(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	data := pattern(1, 100_000)
 	e.write("a", data)
@@ -50,6 +51,7 @@ func TestStoreDown(t *testing.T) {
 }
 
 func TestColdReadWhileStoreIsDown(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	data := pattern(1, 100_000)
 	e.write("a", data)
@@ -72,6 +74,7 @@ func TestColdReadWhileStoreIsDown(t *testing.T) {
 
 // The answer of a PUT or of a Complete is lost; the object is ours all the same.
 func TestLostAnswer(t *testing.T) {
+	t.Parallel()
 	for _, op := range []storetest.Op{storetest.Put, storetest.Complete, storetest.Copy} {
 		t.Run(string(op), func(t *testing.T) {
 			e := newEnv(t)
@@ -108,6 +111,7 @@ func TestLostAnswer(t *testing.T) {
 }
 
 func TestUploadResumesAfterRestart(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.close()
 	e.limits.UploadParts, e.limits.PartSize = 1, 5<<20
@@ -136,6 +140,7 @@ func TestUploadResumesAfterRestart(t *testing.T) {
 }
 
 func TestUnlinkDuringUploadLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{1000, 40 << 20} {
 		e := newEnv(t)
 		e.flush()
@@ -171,6 +176,7 @@ func TestUnlinkDuringUploadLeavesNothing(t *testing.T) {
 // A writer opens the file while it is uploaded: the object never has mixed bytes,
 // and the last version arrives.
 func TestWriterDuringUpload(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.flush()
 	one, two := bytes.Repeat([]byte{1}, 20<<20), bytes.Repeat([]byte{2}, 20<<20)
@@ -200,6 +206,7 @@ func TestWriterDuringUpload(t *testing.T) {
 }
 
 func TestObjectGoneOrReplaced(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	data := pattern(1, 200_000)
 	for _, name := range []string{"gone", "replaced", "touched"} {
@@ -228,6 +235,7 @@ func TestObjectGoneOrReplaced(t *testing.T) {
 
 // Bytes that were damaged on their way are noticed before the file counts as whole.
 func TestDamagedBytesAreFetchedAgain(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	data := pattern(1, 300_000)
 	e.write("f", data)
@@ -249,6 +257,7 @@ func TestDamagedBytesAreFetchedAgain(t *testing.T) {
 }
 
 func TestCutBodies(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	data := pattern(1, 9<<20)
 	e.write("f", data)
@@ -263,6 +272,7 @@ func TestCutBodies(t *testing.T) {
 // While the image cannot be uploaded, no later file of its directory becomes
 // visible, and its properties file never does.
 func TestOrderWithinADirectory(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.flush()
 	e.mkdirAll("template/tmpl/2/201")
@@ -308,6 +318,7 @@ func TestOrderWithinADirectory(t *testing.T) {
 
 // A file that cannot be uploaded holds others back only for so long.
 func TestOrderTimeout(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.close()
 	e.limits.OrderTimeout = 300 * time.Millisecond
@@ -330,6 +341,7 @@ func TestOrderTimeout(t *testing.T) {
 }
 
 func TestConflictKeepsBoth(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	ours, theirs := pattern(1, 5000), pattern(2, 6000)
 	e.write("f", pattern(3, 10))
@@ -351,6 +363,7 @@ func TestConflictKeepsBoth(t *testing.T) {
 // What is open and not here stays readable after its name is gone; its object goes
 // with the last handle.
 func TestUnlinkedRemoteFileIsReadWhileOpen(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"unlink", "rename over", "crash"} {
 		t.Run(how, func(t *testing.T) {
 			e := newEnv(t)

@@ -60,9 +60,10 @@ func (c *Cache) ensure(ctx context.Context, n *node, streams *fetch.Streams, off
 	}
 }
 
-// retryable says whether asking again may help a reader.
+// retryable says whether asking again may help a reader. Keys that are refused may be
+// about to be replaced.
 func retryable(err error) bool {
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrChecksum)
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrDenied) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrChecksum)
 }
 
 // noteRead tells a handle's streams of a read and returns up to where to fetch ahead.

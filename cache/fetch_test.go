@@ -28,6 +28,7 @@ func readPiece(h *cache.Handle, data []byte, off, n int64) error {
 
 // The first 4 KiB in the middle of a file cost one request for one block.
 func TestFirstBytesCostOneRequest(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away(remote+"f", 20<<20)
 	l.count()
@@ -43,6 +44,7 @@ func TestFirstBytesCostOneRequest(t *testing.T) {
 // Random reads of 4 KiB, one at a time and sixteen at a time, pull a block each and
 // nothing besides.
 func TestRandomReadsPullBlocks(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away(remote+"f", 48<<20)
 	l.count()
@@ -81,6 +83,7 @@ func TestRandomReadsPullBlocks(t *testing.T) {
 
 // A sequential reader pulls the file once, in few requests.
 func TestSequentialReadPullsTheFileOnce(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away(remote+"f", 60<<20+777)
 	l.count()
@@ -98,6 +101,7 @@ func TestSequentialReadPullsTheFileOnce(t *testing.T) {
 
 // What was here before a restart is not asked for again.
 func TestFetchedBytesSurviveARestart(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away(remote+"f", 8<<20)
 	h := e.handle(remote + "f")
@@ -123,6 +127,7 @@ func TestFetchedBytesSurviveARestart(t *testing.T) {
 
 // A sequential reader that goes away leaves nothing behind that is still fetched.
 func TestReaderThatGoesAwayEndsItsFlights(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away(remote+"f", 100<<20)
 	l.count()
@@ -159,6 +164,7 @@ func TestReaderThatGoesAwayEndsItsFlights(t *testing.T) {
 
 // A reader that is interrupted ends its request, unless another one waits for it.
 func TestInterruptedReader(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away(remote+"f", 16<<20)
 	gate := make(chan struct{})
@@ -198,6 +204,7 @@ func TestInterruptedReader(t *testing.T) {
 
 // Bytes are for readers when they arrive, not when their request is over.
 func TestBytesAreDeliveredAsTheyArrive(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away(remote+"f", 8<<20)
 	l.holdBodies(func(_ get, at int64) <-chan struct{} {
@@ -208,11 +215,15 @@ func TestBytesAreDeliveredAsTheyArrive(t *testing.T) {
 	})
 	h := e.handle(remote + "f")
 	defer h.Release()
-	done := make(chan error, 1)
-	go func() { // asks for 1 MiB of which 64 KiB come
-		_, err := h.ReadAt(t.Context(), make([]byte, 1<<20), 0)
-		done <- err
-	}()
+	ctx, stop := context.WithCancel(t.Context())
+	var reader sync.WaitGroup
+	reader.Go(func() { // asks for 1 MiB of which 64 KiB come
+		if _, err := h.ReadAt(ctx, make([]byte, 1<<20), 0); !errors.Is(err, context.Canceled) {
+			t.Errorf("the read of what does not come ends with %v", err)
+		}
+	})
+	defer reader.Wait() // before its handle is released
+	defer stop()
 	e.waitFor("it is asked for", func() bool { open, _ := l.now(); return open >= 1 })
 	e.readAt(h, data, 0, 64<<10)
 	e.readAt(h, data, 60<<10, 4<<10)
@@ -220,6 +231,7 @@ func TestBytesAreDeliveredAsTheyArrive(t *testing.T) {
 
 // A file with a hundred readers who all wait leaves others their first read.
 func TestManyReadersOfOneFileLeaveRoom(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	busy := e.away(remote+"busy", 40<<20)
 	other := e.away(remote+"other", 8<<20)
@@ -251,6 +263,7 @@ func TestManyReadersOfOneFileLeaveRoom(t *testing.T) {
 // A file that is filled in the background serves whoever reads it meanwhile: what a
 // reader waits for does not come behind what it does not.
 func TestReadersGoBeforeTheBackground(t *testing.T) {
+	t.Parallel()
 	e, l := newLine(t)
 	data := e.away("f", 64<<20)
 	gate := make(chan struct{})

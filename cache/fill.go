@@ -94,6 +94,11 @@ func (c *Cache) fetchWhole(ctx context.Context, n *node, class fetch.Class, all 
 	if n.whole.Load() {
 		return nil
 	}
+	if all {
+		if err := c.learnObject(ctx, n); err != nil {
+			return err
+		}
+	}
 	p := n.p
 	w := p.watch()
 	defer c.unwatch(n, w)

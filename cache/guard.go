@@ -11,6 +11,9 @@ func (c *Cache) claim(tx *catalog.Tx, r *catalog.Inode, o catalog.Object) error 
 	if err := tx.SetKeyOwner(o.Key, r.Ino); err != nil {
 		return err
 	}
+	if err := c.keyTaken(tx, o.Key); err != nil {
+		return err
+	}
 	switch rm, err := tx.Removal(o.Key); {
 	case errors.Is(err, catalog.ErrNotFound):
 	case err != nil:
@@ -19,8 +22,10 @@ func (c *Cache) claim(tx *catalog.Tx, r *catalog.Inode, o catalog.Object) error 
 		if err := tx.DeleteRemoval(o.Key); err != nil {
 			return err
 		}
-	default: // the object is ours now, parts of an upload that was given up still are to go
-		rm.ETag = ""
+	default: // the object is ours now; parts, and the version, of an upload that was given up still are to go
+		if rm.ETag = ""; rm.Version == "" {
+			rm.Trash = ""
+		}
 		if err := tx.PutRemoval(rm); err != nil {
 			return err
 		}
@@ -63,12 +68,18 @@ func (c *Cache) guard(ctx context.Context, d *depot, key string, rec *catalog.In
 		return PutOptions{}, takenError{owner, key}
 	}
 	if rm == nil {
+		if opts, held, err := c.overHeld(ctx, d, key, rec); held || err != nil {
+			return opts, err
+		}
 		return PutOptions{IfNoneMatch: true}, nil
 	}
 	if rm.UploadID != "" { // the record goes when we take the key over
 		if err := d.store.AbortMultipart(ctx, key, rm.UploadID); err != nil {
 			return PutOptions{}, err
 		}
+	}
+	if err := c.keepFirst(ctx, d, rm); err != nil {
+		return PutOptions{}, err
 	}
 	if rm.ETag != "" {
 		return PutOptions{IfMatch: rm.ETag}, nil

@@ -116,6 +116,7 @@ func readAt(t *testing.T, h *cache.Handle, data []byte, off int) {
 // The first read of an image brings its headers, in as many requests as there are
 // rounds, and no tables; the first read of data brings those.
 func TestHeadersThenDemandThenMetadata(t *testing.T) {
+	t.Parallel()
 	e, rec := newRecordedEnv(t)
 	e.mkdirAll("snapshots/1")
 	data := testImage("")
@@ -151,6 +152,7 @@ func TestHeadersThenDemandThenMetadata(t *testing.T) {
 // Who reads something else first is not kept waiting by the headers: they are asked
 // for after it. What nobody knows costs two more requests, and those are all.
 func TestFirstReadElsewhereGoesFirst(t *testing.T) {
+	t.Parallel()
 	e, rec := newRecordedEnv(t)
 	e.mkdirAll("volumes/1")
 	junk := pattern(9, imageEnd)
@@ -174,6 +176,7 @@ func TestFirstReadElsewhereGoesFirst(t *testing.T) {
 
 // A chain is followed by name within the directory, headers only, and not for ever.
 func TestParentsHeadersAreWarmed(t *testing.T) {
+	t.Parallel()
 	e, rec := newRecordedEnv(t)
 	e.mkdirAll("snapshots/1")
 	e.mkdirAll("snapshots/2")
@@ -218,6 +221,7 @@ func TestParentsHeadersAreWarmed(t *testing.T) {
 
 // A file that is warmed brings the headers of those that it names.
 func TestWarmFollowsTheChain(t *testing.T) {
+	t.Parallel()
 	e, rec := newRecordedEnv(t)
 	e.mkdirAll("volumes/1")
 	e.remoteFiles(map[string][]byte{"volumes/1/child.qcow2": testImage("parent.qcow2"), "volumes/1/parent.qcow2": testImage("")})
@@ -243,6 +247,7 @@ func TestWarmFollowsTheChain(t *testing.T) {
 // Headers that cannot be had are nobody's trouble but of those who read them; the
 // next read begins again.
 func TestHeadersThatFail(t *testing.T) {
+	t.Parallel()
 	e, rec := newRecordedEnv(t)
 	e.mkdirAll("volumes/1")
 	data := testImage("")
@@ -268,6 +273,7 @@ func TestHeadersThatFail(t *testing.T) {
 
 // Without a store what is here can be read, and nothing is asked for.
 func TestHydrationWithoutStore(t *testing.T) {
+	t.Parallel()
 	e, rec := newRecordedEnv(t)
 	e.mkdirAll("volumes/1")
 	data := testImage("")
@@ -294,6 +300,7 @@ func TestHydrationWithoutStore(t *testing.T) {
 // What was fetched a moment ago can be evicted, and is not when it is open: the catalog
 // learns of it only later.
 func TestEvictOfWhatWasJustFetched(t *testing.T) {
+	t.Parallel()
 	e, rec := newRecordedEnv(t)
 	e.mkdirAll("volumes/1")
 	junk := pattern(8, imageEnd)

@@ -11,6 +11,7 @@ import (
 
 // A file is renamed before the metadata of its object were read: the object keeps them.
 func TestRenameBeforeTheMetadataWereRead(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.flush()
 	e.mkdirAll("d")
@@ -21,7 +22,7 @@ func TestRenameBeforeTheMetadataWereRead(t *testing.T) {
 	if _, err := e.mem.Put(ctx, "p/d/f", bytes.NewReader(body), int64(len(body)), cache.PutOptions{Metadata: meta}); err != nil {
 		t.Fatal(err)
 	}
-	z := &env{t: t, share: t.TempDir(), state: t.TempDir(), mem: e.mem, store: storetest.NewFaulty(e.mem)}
+	z := &env{t: t, share: t.TempDir(), state: t.TempDir(), zone: freeName(e.mem), mem: e.mem, store: storetest.NewFaulty(e.mem)}
 	entered, resume := make(chan struct{}), make(chan struct{})
 	z.store.Inject(storetest.Before(storetest.Head, func(context.Context, string) error { close(entered); <-resume; return nil }).On("p/d/"))
 	z.open()

@@ -143,19 +143,38 @@ func (c *Cache) importObject(ctx context.Context, d *depot, o ObjectInfo) error 
 	if path == "" {
 		return nil
 	}
+	if hides, err := c.hides(path, o); hides || err != nil {
+		return err
+	}
+	if rm, err := c.removal(o.Key); err != nil {
+		return err
+	} else if rm != nil && rm.Version != "" { // of an attempt that may never have come there: then this is another one
+		info, err := d.store.Head(ctx, o.Key)
+		d.report(err)
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		info.Key = o.Key
+		o = info
+	}
 	parent, name, err := c.importParents(path)
 	if err != nil {
 		return err
 	}
 	if parent == 0 {
 		c.badNames.Add(1)
-		return nil
+		return c.notTaken()
 	}
 	return c.importName(parent, name, dir, o)
 }
 
 // namedPath asks an object under .depotfs/names for its path.
 func (c *Cache) namedPath(ctx context.Context, d *depot, key string) (string, bool, error) {
+	return c.namedPathBelow(ctx, d, c.cfg.Prefix, key)
+}
+
+// namedPathBelow is namedPath for an object below any prefix.
+func (c *Cache) namedPathBelow(ctx context.Context, d *depot, prefix, key string) (string, bool, error) {
 	info, err := d.store.Head(ctx, key)
 	if err != nil {
 		return "", false, fmt.Errorf("read the name of %s: %w", key, err)
@@ -174,7 +193,7 @@ func (c *Cache) namedPath(ctx context.Context, d *depot, key string) (string, bo
 		n, _ := readFull(body, b)
 		a.Path = string(b[:n])
 	}
-	return layout.NamedPath(c.cfg.Prefix, key, a.Path)
+	return layout.NamedPath(prefix, key, a.Path)
 }
 
 const maxPathBody = 64 << 10 // bytes; paths of more are not made by anything
@@ -231,7 +250,7 @@ func (c *Cache) importName(parent Ino, name string, dir bool, o ObjectInfo) erro
 				return err
 			}
 		}
-		if rm, err := c.removing(o.Key); err != nil || rm {
+		if rm, err := c.removing(o); err != nil || rm {
 			return err // deleted here; the depot will follow
 		}
 		return c.cat.Update(func(tx *catalog.Tx) error { return c.putImported(tx, ino, gen, d, name, dir, o) })
@@ -242,15 +261,30 @@ func (c *Cache) importName(parent Ino, name string, dir bool, o ObjectInfo) erro
 	return err
 }
 
-func (c *Cache) removing(key string) (bool, error) {
-	err := c.cat.View(func(tx *catalog.Tx) error {
-		_, err := tx.Removal(key)
+// removing says whether an object that was found is one that is to go.
+func (c *Cache) removing(o ObjectInfo) (bool, error) {
+	rm, err := c.removal(o.Key)
+	switch {
+	case err != nil || rm == nil:
+		return false, err
+	case rm.ETag == o.ETag:
+		return true, nil
+	case rm.Version == "":
+		return rm.ETag == "", nil
+	}
+	return o.Metadata == nil || o.Metadata[metaVersion] == rm.Version || c.leftover(o), nil
+}
+
+// removal is that of a key, nil for none.
+func (c *Cache) removal(key string) (rm *catalog.Removal, err error) {
+	err = c.cat.View(func(tx *catalog.Tx) error {
+		rm, err = tx.Removal(key)
 		return err
 	})
 	if errors.Is(err, catalog.ErrNotFound) {
-		return false, nil
+		return nil, nil
 	}
-	return err == nil, err
+	return rm, err
 }
 
 // importKnown ties an object to a directory that had none.
@@ -281,6 +315,17 @@ func (c *Cache) putImported(tx *catalog.Tx, ino Ino, gen uint64, d lockedDir, na
 		}
 		rec.Base = catalog.Version{Gen: gen, Size: o.Size}
 		rec.BaseLimit = o.Size
+	}
+	if err := c.dropHeld(tx, join(d.path, name)); err != nil { // there is a later version
+		return err
+	}
+	if dir && o.ETag == "" {
+		rec.Flags |= catalog.FlagNoAttr
+		if r, err := keptAttrs(tx, join(d.path, name), true); err != nil {
+			return err
+		} else if r != nil {
+			setRecordAttrs(rec, *r)
+		}
 	}
 	if o.ETag != "" {
 		rec.Flags |= catalog.FlagNoAttr

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,7 +154,10 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 		if err := tx.DeleteUpload(r.Ino); err != nil {
 			return err
 		}
-		return c.claim(tx, r, o)
+		if err := c.claim(tx, r, o); err != nil {
+			return err
+		}
+		return c.announceObject(tx, r, o)
 	})
 	if errors.Is(err, ErrStale) { // unlinked meanwhile
 		err = c.cat.Update(func(tx *catalog.Tx) error {
@@ -190,8 +194,19 @@ func (c *Cache) recopy(ctx context.Context, d *depot, rec *catalog.Inode, src ca
 		return there, err
 	}
 	if err == nil && key != src.Key {
+		if sameBytes(there, rec.Base.Size, rec.Base.CRC64, rec.Base.HasCRC) {
+			return there, nil // another zone was faster
+		}
 		if !c.leftover(there) {
-			if kerr := c.keepTheirs(ctx, d, key, path, there); kerr != nil {
+			made, merr := c.finishOf(key, path, there)
+			if merr != nil {
+				return there, merr
+			}
+			if made.after(moment{rec.MadeAt, rec.Origin}) {
+				c.listenSoon()
+				return there, laterError{c.now().Add(heldLook), "another zone's version is under its key"}
+			}
+			if kerr := c.keepTheirs(ctx, d, key, path, there, lostName); kerr != nil {
 				return there, kerr
 			}
 		}
@@ -223,6 +238,11 @@ func (c *Cache) sourceSame(ctx context.Context, d *depot, rec *catalog.Inode, sr
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
+	if rec.State != Clean {
+		if told, err := c.toldMeanwhile(ctx, rec, src); told || err != nil {
+			return cmp.Or[error](err, laterError{c.now(), "another zone has told what became of it"})
+		}
+	}
 	return c.uploadAnew(rec, src.Key)
 }
 
@@ -230,7 +250,7 @@ func (c *Cache) sourceSame(ctx context.Context, d *depot, rec *catalog.Inode, sr
 // more; one whose bytes only the depot had is gone.
 func (c *Cache) uploadAnew(rec *catalog.Inode, what string) error {
 	if rec.State != Clean {
-		return fmt.Errorf("object %q: %w", what, ErrGone)
+		return c.versionLost(rec, fmt.Errorf("object %q: %w", what, ErrGone))
 	}
 	gen, err := c.cat.NextGen()
 	if err != nil {
@@ -347,17 +367,28 @@ func (c *Cache) keyPath(key string) string {
 // removeObject makes a removal of an object that its inode does not need any more.
 // A key that has become another inode's is none of its business.
 func (c *Cache) removeObject(tx *catalog.Tx, ino Ino, o catalog.Object, path string) error {
-	owner, err := tx.KeyOwner(o.Key)
+	now := c.nanos()
+	return c.removeOwned(tx, ino, &catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now})
+}
+
+func (c *Cache) removeOwned(tx *catalog.Tx, ino Ino, rm *catalog.Removal) error {
+	owner, err := tx.KeyOwner(rm.Key)
 	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
 		return err
 	}
 	if err == nil && owner != ino {
-		c.log.Warn("an object was on record for two files", "key", o.Key, "inode", ino, "owner", owner)
+		c.log.Debug("an object was on record for two files", "key", rm.Key, "inode", ino, "owner", owner)
 		return nil
 	}
-	now := c.nanos()
-	if err := putRemoval(tx, &catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now}); err != nil {
+	if owned := err == nil; !owned || !c.isTrash(rm.Key) { // an entry of the trash that is owned was brought back
+		if stays, err := c.anothers(tx, catalog.Object{Key: rm.Key, ETag: rm.ETag}); err != nil {
+			return err
+		} else if stays {
+			return disownKey(tx, rm.Key, ino)
+		}
+	}
+	if err := putRemoval(tx, rm); err != nil {
 		return err
 	}
-	return tx.DeleteKeyOwner(o.Key)
+	return tx.DeleteKeyOwner(rm.Key)
 }

@@ -130,6 +130,7 @@ func (h *hollow) Get(ctx context.Context, key string, off, length int64, ifMatch
 
 // An image of 100 GiB with data in four parts costs four parts: sent, fetched, on disk.
 func TestLargeSparseImage(t *testing.T) {
+	t.Parallel()
 	const part, size = 16 << 20, 100<<30 + 12345
 	e := &env{t: t, share: t.TempDir(), state: t.TempDir(), mem: storetest.NewMem()}
 	e.store = storetest.NewFaulty(e.mem)

@@ -144,7 +144,10 @@ func (c *Cache) linkInCatalog(d lockedDir, rec *catalog.Inode, name, path string
 			r.Stamp = s
 		}
 		if r.Flags&catalog.FlagOrphan != 0 {
-			r.Flags &^= catalog.FlagOrphan
+			if r.Flags&catalog.FlagHeld != 0 {
+				r.Objects = nil
+			}
+			r.Flags &^= catalog.FlagOrphan | catalog.FlagHeld
 			r.Stamp, r.DirtySince, r.FinishedAt = st.Stamp(), now, now
 		}
 		if err := tx.PutDirent(catalog.Dirent{Parent: d.rec.Ino, Name: name, Ino: r.Ino, Type: r.Mode & syscall.S_IFMT}); err != nil {

@@ -115,6 +115,7 @@ func (c *Cache) rememberDepot(id string) error {
 	if err := c.putSetting(settingDepot, id); err != nil {
 		return err
 	}
+	c.told.Store(true)
 	return c.syncCatalog()
 }
 

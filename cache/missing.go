@@ -118,7 +118,7 @@ func (c *Cache) followMissing(d lockedDir, rec *catalog.Inode, name, path string
 		c.cancelUpload(n, rec)
 		open = n.handles > 0
 	}
-	if err := c.forgetName(d, rec.Ino, name, path, open, &catalog.Intent{}); err != nil {
+	if err := c.forgetName(d, rec.Ino, name, path, open, &catalog.Intent{}, byUs); err != nil {
 		return err
 	}
 	c.scans.found(rec.Ino)

@@ -22,6 +22,7 @@ import (
 // nobody could see when it was removed stays, and so do templates. Nothing that only
 // looks at the tree in between brings it back.
 func TestRemovedTreeWhileBeside(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.close()
 	e.deploy = cache.Beside
@@ -73,6 +74,7 @@ func TestRemovedTreeWhileBeside(t *testing.T) {
 
 // A removal that does not last is none.
 func TestRemovedAndMadeAgainWhileBeside(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.close()
 	e.deploy = cache.Beside
@@ -106,6 +108,7 @@ func TestRemovedAndMadeAgainWhileBeside(t *testing.T) {
 // A file that others remove before it was uploaded holds up neither a flush nor the
 // other files of its directory; after ten minutes its name goes.
 func TestRemovedBeforeItWasUploaded(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("volumes")
 	e.settle = time.Hour
@@ -134,6 +137,7 @@ func TestRemovedBeforeItWasUploaded(t *testing.T) {
 // The answer to an upload is lost, and then others remove the file: what the depot
 // has is the new version or the old one, and either can be read.
 func TestRemovedAfterAnUnansweredUpload(t *testing.T) {
+	t.Parallel()
 	for _, arrived := range []bool{true, false} {
 		for _, open := range []bool{false, true} {
 			t.Run(fmt.Sprintf("arrived=%v,open=%v", arrived, open), func(t *testing.T) {

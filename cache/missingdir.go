@@ -109,5 +109,5 @@ func (c *Cache) forgetIfEmpty(d lockedDir, rec *catalog.Inode, name, path string
 	if err != nil {
 		return false, err
 	}
-	return true, c.forgetDir(d, rec, name, path, nil)
+	return true, c.forgetDir(d, rec, name, path, nil, byUs)
 }

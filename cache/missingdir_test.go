@@ -17,6 +17,7 @@ import (
 // not have is not there any more; what it has is made again, or not where others'
 // removals are followed.
 func TestCreateInDirThatOthersRemoved(t *testing.T) {
+	t.Parallel()
 	make := map[string]func(e *env, dir, file cache.Ino) error{
 		"create": func(e *env, dir, _ cache.Ino) error {
 			_, h, err := e.c.Create(context.Background(), me, dir, "x", 0o644, syscall.O_RDWR)

@@ -12,6 +12,7 @@ import (
 // one has the old name and wants its key. Others have removed the first meanwhile: what
 // the depot has of it is not taken for being in the way.
 func TestKeyOfAFileThatOthersRemoved(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("snapshots")
 	e.write("snapshots/n", []byte("the version in the depot"))

@@ -319,6 +319,7 @@ func (w *walk) rename() {
 // evictions, flushes, restarts, lost answers and outages in between.
 // DEPOTFS_MODEL_SEED repeats one run, DEPOTFS_MODEL_TIME makes it longer.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	limit := 15 * time.Second
 	if v := os.Getenv("DEPOTFS_MODEL_TIME"); v != "" {
 		d, err := time.ParseDuration(v)

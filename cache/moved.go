@@ -213,7 +213,10 @@ func (c *Cache) endMoved(d lockedDir, rec *catalog.Inode, m departure, l catalog
 		if err := tx.PutInode(to); err != nil {
 			return err
 		}
-		if err := c.removeLink(tx, old.Ino, l, path, open); err != nil {
+		if err := c.announceFound(tx, old, to, path); err != nil {
+			return err
+		}
+		if err := c.removeLink(tx, old.Ino, l, path, open, nil); err != nil {
 			return err
 		}
 		done = true

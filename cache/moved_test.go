@@ -20,6 +20,7 @@ import (
 // A rename by others costs no upload and leaves one name, in whichever order the two
 // directories are looked at.
 func TestRenamedByOthers(t *testing.T) {
+	t.Parallel()
 	for _, first := range []string{"from", "to"} {
 		t.Run(first+" is looked at first", func(t *testing.T) {
 			e := newEnv(t)
@@ -68,6 +69,7 @@ func TestRenamedByOthers(t *testing.T) {
 // A renamed file may have been uploaded under its new name before it is missed under
 // its old one: that name goes all the same.
 func TestRenamedByOthersAndUploaded(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("from")
 	e.mkdirAll("to")
@@ -99,6 +101,7 @@ func TestRenamedByOthersAndUploaded(t *testing.T) {
 
 // What others make in a directory is listed, though we change the directory after them.
 func TestOwnChangesDoNotHideOthers(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("d")
 	e.write("d/one", pattern(1, 10))
@@ -137,6 +140,7 @@ func TestOwnChangesDoNotHideOthers(t *testing.T) {
 
 // Others may make a directory again that only the depot has, and put files into it.
 func TestOthersMakeARemoteDirectory(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("snapshots/1")
 	e.write("snapshots/1/s", pattern(1, 100_000))
@@ -144,6 +148,7 @@ func TestOthersMakeARemoteDirectory(t *testing.T) {
 	e.close()
 	e.share, e.state = t.TempDir(), t.TempDir() // another zone: all of it is remote
 	e.open()
+	e.joined()
 	e.scan()
 	e.outside("snapshots/1/theirs", pattern(2, 100))
 	dir, err := e.lookup("snapshots/1")
@@ -172,6 +177,7 @@ func TestOthersMakeARemoteDirectory(t *testing.T) {
 // Others rename a file whose old name was restored meanwhile, and written to through
 // the mount: what was written stays.
 func TestRenamedByOthersAndWrittenAnew(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("from")
 	e.mkdirAll("to")

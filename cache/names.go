@@ -39,6 +39,9 @@ func (c *Cache) Lookup(ctx context.Context, parent Ino, name string) (Attr, erro
 	rec, err := c.named(parent, name)
 	if errors.Is(err, iofs.ErrNotExist) && !hidden(parent, name) {
 		rec, err = c.findOutside(ctx, parent, name)
+		if errors.Is(err, iofs.ErrNotExist) && c.tells() {
+			c.listenSoon() // another zone may have made it a moment ago
+		}
 	}
 	if err != nil {
 		return Attr{}, err

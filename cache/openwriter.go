@@ -260,7 +260,7 @@ func (c *Cache) isBase(s *sending) (bool, error) {
 func (c *Cache) stillBase(s *sending) (*catalog.Inode, error) {
 	o, _ := currentObject(s.rec) // isBase has looked
 	s.key, s.crc = o.Key, s.rec.Base.CRC64
-	rec, err := c.committed(s, ObjectInfo{ETag: o.ETag, VersionID: o.VersionID})
+	rec, err := c.committed(s, ObjectInfo{ETag: o.ETag, VersionID: o.VersionID}, byOthers)
 	if err != nil {
 		return nil, err
 	}

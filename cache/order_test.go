@@ -8,6 +8,7 @@ import (
 // A file that was finished anew while an older version of it arrived is in the way of
 // those that were finished after it.
 func TestOrderOfVersions(t *testing.T) {
+	t.Parallel()
 	var o orders
 	o.init()
 	none := func(Ino) bool { return false }
@@ -28,6 +29,7 @@ func TestOrderOfVersions(t *testing.T) {
 
 // Behind many files, those that may be passed are passed, and the last ones are told.
 func TestOrderBefore(t *testing.T) {
+	t.Parallel()
 	var o orders
 	o.init()
 	for i := range Ino(200) {
@@ -48,6 +50,7 @@ func TestOrderBefore(t *testing.T) {
 // A file that is closed while it is sent has a later place, and is on its way still: who
 // waits behind it with all but the last byte sent goes on waiting.
 func TestOrderKeepsTheWay(t *testing.T) {
+	t.Parallel()
 	var o orders
 	o.init()
 	o.set(1, 9, 100)

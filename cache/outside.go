@@ -160,7 +160,7 @@ func (c *Cache) setAside(path string) error {
 	if err := c.share.Rename(path, to, share.NoReplace); err != nil {
 		return err
 	}
-	c.noteConflict(path, c.cfg.CacheDir+"/"+to, "others made a file of that name while it was written through the mount")
+	c.noteConflict(path, c.cfg.CacheDir+"/"+to, lostWritten, 0)
 	return nil
 }
 

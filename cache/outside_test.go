@@ -239,6 +239,7 @@ var finders = []struct {
 // TestOutside does everything that others can do in the share to a file in every
 // state, finds it in every way, and looks at what mount, share and depot have then.
 func TestOutside(t *testing.T) {
+	t.Parallel()
 	for _, how := range finders {
 		t.Run(how.name, func(t *testing.T) {
 			e := newEnv(t)

@@ -10,6 +10,7 @@ import (
 // Whatever changed, a plan covers the version once, in order, within S3's limits,
 // sends every grain that is to be sent and copies no other.
 func TestPlanParts(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(5, 6))
 	for try := range 2000 {
 		size := 1 + r.Int64N(1<<uint(20+r.IntN(23))) // up to 4 TiB
@@ -59,6 +60,7 @@ func TestPlanParts(t *testing.T) {
 
 // One changed grain of a large image: one part is sent, few are copied.
 func TestPlanOfOneChange(t *testing.T) {
+	t.Parallel()
 	const grain, size = 16 << 20, 10<<30 + 5
 	var sent, copied int64
 	parts := planParts(size, grain, func(i int) source {
@@ -82,6 +84,7 @@ func TestPlanOfOneChange(t *testing.T) {
 // Sums of grains tell the sum of any stretch of them, in any coarser grain, and say
 // nothing of what is unknown.
 func TestGrainSums(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(7, 8))
 	for range 200 {
 		b := make([]byte, 1+r.IntN(5000))

@@ -4,6 +4,7 @@ import "testing"
 
 // Files up to S3's largest go in as many parts as it allows, of sizes that it allows.
 func TestPartSize(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ least, size, want int64 }{
 		{16 << 20, 0, 16 << 20},
 		{16 << 20, 16 << 20, 16 << 20},

@@ -65,7 +65,11 @@ func (c *Cache) rebase(n *node, b rebased) (*catalog.Inode, error) {
 		if err := c.claim(tx, r, b.obj); err != nil {
 			return err
 		}
-		if err := errors.Join(b.sums(tx, old), tx.DeleteUpload(r.Ino)); err != nil {
+		finished := r.FinishedAt
+		if b.sent != nil {
+			finished = b.sent.FinishedAt
+		}
+		if err := errors.Join(c.made(tx, r, finished), c.announceObject(tx, r, b.obj), b.sums(tx, old), tx.DeleteUpload(r.Ino)); err != nil {
 			return err
 		}
 		clean = b.same && partial && r.State == PartialDirty && r.Gen == b.sent.Gen

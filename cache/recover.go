@@ -72,9 +72,9 @@ func (c *Cache) redo(in *catalog.Intent) error {
 			return err
 		}
 		if isDir(rec) {
-			return c.forgetDir(d, rec, in.OldName, in.From, in)
+			return c.forgetDir(d, rec, in.OldName, in.From, in, author(in.Zone == ""))
 		}
-		return c.forgetName(d, in.Ino, in.OldName, in.From, false, in)
+		return c.forgetName(d, in.Ino, in.OldName, in.From, false, in, byUs)
 	case catalog.IntentOrphan:
 		if isFrom && from.Ino == in.ShareIno || !isTo {
 			return drop()
@@ -86,7 +86,7 @@ func (c *Cache) redo(in *catalog.Intent) error {
 		if err != nil {
 			return err
 		}
-		err = c.forgetName(d, in.Ino, in.OldName, in.From, false, in)
+		err = c.forgetName(d, in.Ino, in.OldName, in.From, false, in, byUs)
 		if errors.Is(err, ErrStale) {
 			return drop()
 		}
@@ -148,7 +148,8 @@ func (c *Cache) redo(in *catalog.Intent) error {
 // atFrom and atTo say where in the share the inode that was to move is.
 func (c *Cache) redoMove(in *catalog.Intent, atFrom, atTo bool) error {
 	drop := func() error { return c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(in.Seq) }) }
-	m := move{oldName: in.OldName, name: in.NewName, oldPath: in.From, path: in.To, exchange: in.Kind == catalog.IntentExchange}
+	m := move{oldName: in.OldName, name: in.NewName, oldPath: in.From, path: in.To, exchange: in.Kind == catalog.IntentExchange,
+		by: author(in.Zone == ""), at: in.Time, zone: in.Zone}
 	var err error
 	if m.src, err = c.record(in.Ino); err == nil {
 		if m.from, err = c.lookDir(in.OldParent); err == nil {
@@ -208,7 +209,7 @@ func (c *Cache) dropOrphans() error {
 			if err := c.bequeath(tx, r); err != nil {
 				return err
 			}
-			if err := c.disown(tx, r, ""); err != nil {
+			if err := c.disownOrphan(tx, r); err != nil {
 				return err
 			}
 			return tx.DeleteInode(ino)
@@ -277,7 +278,7 @@ func (c *Cache) recheckDirty() error {
 				return err
 			}
 			c.log.Warn("a file was never made durable before the crash and is gone", "path", path)
-			if err := c.forgetName(d, r.Ino, r.Links[0].Name, path, false, nil); err != nil {
+			if err := c.forgetName(d, r.Ino, r.Links[0].Name, path, false, nil, byUs); err != nil {
 				return err
 			}
 		case err != nil && !errors.Is(err, iofs.ErrNotExist):

@@ -33,6 +33,9 @@ func (c *Cache) releaseHandle(n *node, write bool) {
 		c.reapOrphan(n)
 	}
 	c.drop(n)
+	if last {
+		c.heldSoon()
+	}
 }
 
 // endWrite records what the last writer left; n.mu is held.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"syscall"
 
 	"depotfs/cache/catalog"
@@ -38,6 +39,20 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 			if isDir(m.dst) {
 				toDirs--
 			}
+			if m.by == byUs && !m.exchange {
+				if err := c.judgeVictim(tx, m.dst.Ino, m.path); err != nil {
+					return err
+				}
+			}
+			if m.by == byOthers && !m.exchange {
+				dst, err := inode(tx, m.dst.Ino)
+				if err == nil {
+					_, err = c.releaseObjects(tx, dst, m.path, "", victimOpen)
+				}
+				if err != nil {
+					return err
+				}
+			}
 			switch {
 			case m.exchange:
 				if isDir(m.dst) {
@@ -51,7 +66,7 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 					return err
 				}
 			default:
-				if err := c.removeLink(tx, m.dst.Ino, to, m.path, victimOpen); err != nil {
+				if err := c.removeLink(tx, m.dst.Ino, to, m.path, victimOpen, c.deleted(m.path)); err != nil {
 					return err
 				}
 			}
@@ -59,7 +74,7 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 		if err := tx.DeleteDirent(old.Parent, old.Name); err != nil {
 			return err
 		}
-		if err := c.relink(tx, m.src.Ino, old, to, srcSt, m.path); err != nil {
+		if err := c.relink(tx, m, m.src.Ino, old, to, srcSt, m.path); err != nil {
 			return err
 		}
 		if srcSt != nil {
@@ -67,8 +82,13 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 				return err
 			}
 		}
+		if m.by == byUs && (isDir(m.src) || m.exchange) {
+			if err := c.moveHeld(tx, m.oldPath, m.path, m.exchange, 0); err != nil {
+				return err
+			}
+		}
 		if m.exchange {
-			if err := c.relink(tx, m.dst.Ino, to, old, dstSt, m.oldPath); err != nil {
+			if err := c.relink(tx, m, m.dst.Ino, to, old, dstSt, m.oldPath); err != nil {
 				return err
 			}
 		}
@@ -77,6 +97,14 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 		}
 		if err := c.touchMoved(tx, to.Parent, toSt, toDirs); err != nil {
 			return err
+		}
+		if m.by == byUs {
+			if err := c.announceMove(tx, m); err != nil {
+				return err
+			}
+			if err := c.announceEmptied(tx, m.from); err != nil {
+				return err
+			}
 		}
 		return tx.DeleteIntent(intent.Seq)
 	})
@@ -90,6 +118,9 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 		}
 		c.drop(n)
 	}
+	if m.by == byUs {
+		c.kickEmptied(m.from)
+	}
 	return nil
 }
 
@@ -101,10 +132,23 @@ func (c *Cache) touchMoved(tx *catalog.Tx, dir Ino, st *share.Stat, dirs int) er
 }
 
 // relink gives an inode a new name in place of an old one and has its objects follow.
-func (c *Cache) relink(tx *catalog.Tx, ino Ino, old, to catalog.Link, st *share.Stat, path string) error {
+func (c *Cache) relink(tx *catalog.Tx, m *move, ino Ino, old, to catalog.Link, st *share.Stat, path string) error {
 	rec, err := inode(tx, ino)
 	if err != nil {
 		return err
+	}
+	made, err := madeIn(tx, rec)
+	if err != nil {
+		return err
+	}
+	was := m.oldPath
+	if path == m.oldPath { // of two that change places
+		was = m.path
+	}
+	if isDir(rec) {
+		if err := leaveAttrs(tx, rec, was); err != nil {
+			return err
+		}
 	}
 	for i := range rec.Links {
 		if rec.Links[i] == old {
@@ -121,7 +165,12 @@ func (c *Cache) relink(tx *catalog.Tx, ino Ino, old, to catalog.Link, st *share.
 	if err := tx.PutDirent(catalog.Dirent{Parent: to.Parent, Name: to.Name, Ino: ino, Type: rec.Mode & syscall.S_IFMT}); err != nil {
 		return err
 	}
-	if err := c.enqueueMove(tx, rec, path); err != nil {
+	if m.by == byOthers {
+		err = c.movedElsewhere(tx, rec, made, m.at, path)
+	} else {
+		err = c.enqueueMove(tx, rec, path)
+	}
+	if err != nil {
 		return err
 	}
 	return tx.PutInode(rec)
@@ -133,10 +182,7 @@ func (c *Cache) dropDirLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string
 	if err != nil {
 		return err
 	}
-	if err := tx.DeleteDirent(l.Parent, l.Name); err != nil {
-		return err
-	}
-	if err := c.disown(tx, rec, path+"/"); err != nil {
+	if err := errors.Join(leaveAttrs(tx, rec, path), tx.DeleteDirent(l.Parent, l.Name), c.disown(tx, rec, path+"/", nil)); err != nil {
 		return err
 	}
 	rec.Links, rec.Nlink, rec.Ctime = nil, 0, c.nanos()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"depotfs/cache/catalog"
@@ -130,33 +129,49 @@ func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time,
 	if err != nil {
 		return time.Time{}, err
 	}
+	if owner != 0 && rm.Version != "" && rm.Trash != "" {
+		if err := c.clearUntold(ctx, d, rm); err != nil {
+			return time.Time{}, err
+		}
+	}
 	if owner == 0 {
 		if err := c.deleteObject(ctx, d, rm); err != nil {
 			return time.Time{}, err
 		}
 	}
 	c.problems.clear("remove", rm.Path)
-	return time.Time{}, c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteRemoval(key) })
+	return c.removed(rm)
 }
 
-func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal) error {
-	etag := rm.ETag
-	if rm.Version != "" {
-		info, err := d.store.Head(ctx, rm.Key)
-		d.report(err)
+// removed forgets a removal that was made. Where it asks for more by now, since a change
+// record told of what is there after all, it is due again.
+func (c *Cache) removed(rm *catalog.Removal) (again time.Time, _ error) {
+	err := c.cat.Update(func(tx *catalog.Tx) error {
+		again = time.Time{}
+		now, err := tx.Removal(rm.Key)
 		switch {
-		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, catalog.ErrNotFound):
 			return nil
 		case err != nil:
 			return err
-		case info.Metadata[metaVersion] == rm.Version, c.leftover(info): // nobody owns it: left by an attempt before the last
-			etag = info.ETag
-		case etag == "" || info.ETag != etag:
-			c.log.Info("an object is not ours and stays", "key", rm.Key)
+		case *now != *rm:
+			again = c.now()
 			return nil
 		}
+		return tx.DeleteRemoval(rm.Key)
+	})
+	return again, err
+}
+
+func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal) error {
+	etag, size, ours, err := c.ours(ctx, d, rm)
+	if err != nil || !ours {
+		return err
 	}
-	err := d.store.Delete(ctx, rm.Key, etag)
+	if err := c.keepDeleted(ctx, d, rm, etag, size); err != nil {
+		return err
+	}
+	err = d.store.Delete(ctx, rm.Key, etag)
 	d.report(err)
 	if errors.Is(err, ErrChanged) && rm.Version == "" {
 		// Others replaced it, or an attempt of ours did whose answer was lost and whose
@@ -180,10 +195,33 @@ func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal)
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", rm.Key, err)
 	}
-	if _, ok := layout.IsNameKey(c.cfg.Prefix, rm.Key); ok && !strings.HasSuffix(rm.Key, "/") {
+	if dir, ok := layout.IsNameKey(c.cfg.Prefix, rm.Key); ok && !dir {
+		return d.store.Delete(ctx, layout.PathKey(rm.Key), "")
+	}
+	if c.isHashed(rm.Key) { // of the trash: it was brought back
 		return d.store.Delete(ctx, layout.PathKey(rm.Key), "")
 	}
 	return nil
+}
+
+// ours finds out which object under the key of a removal is to go; false for none.
+func (c *Cache) ours(ctx context.Context, d *depot, rm *catalog.Removal) (etag string, size int64, _ bool, err error) {
+	if rm.Version == "" {
+		return rm.ETag, rm.Size, true, nil
+	}
+	info, err := d.store.Head(ctx, rm.Key)
+	d.report(err)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "", 0, false, nil
+	case err != nil:
+		return "", 0, false, err
+	case info.Metadata[metaVersion] == rm.Version, c.leftover(info): // nobody owns it: left by an attempt before the last
+	case rm.ETag == "" || info.ETag != rm.ETag:
+		c.log.Info("an object is not ours and stays", "key", rm.Key)
+		return "", 0, false, nil
+	}
+	return info.ETag, info.Size, true, nil
 }
 
 func (c *Cache) removalFailed(key string, cause error) time.Time {

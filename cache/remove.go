@@ -74,7 +74,7 @@ func (c *Cache) unlinkLocked(d lockedDir, rec *catalog.Inode, name string) error
 			return fmt.Errorf("unlink %q: %w", path, err)
 		}
 	}
-	if err := c.forgetName(d, rec.Ino, name, path, open, intent); err != nil {
+	if err := c.forgetName(d, rec.Ino, name, path, open, intent, byUs); err != nil {
 		return err
 	}
 	if !open && len(rec.Links) == 1 {
@@ -91,15 +91,31 @@ func (c *Cache) unlinkLocked(d lockedDir, rec *catalog.Inode, name string) error
 }
 
 // forgetName is the catalog's side of an unlink.
-func (c *Cache) forgetName(d lockedDir, ino Ino, name, path string, open bool, intent *catalog.Intent) error {
+func (c *Cache) forgetName(d lockedDir, ino Ino, name, path string, open bool, intent *catalog.Intent, by author) error {
 	dst, err := c.share.Stat(d.path)
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return err
 	}
 	here := err == nil
 	err = c.cat.Update(func(tx *catalog.Tx) error {
-		if err := c.removeLink(tx, ino, catalog.Link{Parent: d.rec.Ino, Name: name}, path, open); err != nil {
+		var del *deletion
+		if by == byUs {
+			del = c.deleted(path)
+			r, err := inode(tx, ino)
+			if err == nil {
+				err = c.judgeGone(tx, r, path, del)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := c.removeLink(tx, ino, catalog.Link{Parent: d.rec.Ino, Name: name}, path, open, del); err != nil {
 			return err
+		}
+		if by == byUs {
+			if err := c.announceEmptied(tx, d); err != nil {
+				return err
+			}
 		}
 		if here {
 			if err := c.touchDir(tx, d.rec.Ino, dst, 0); err != nil {
@@ -113,6 +129,9 @@ func (c *Cache) forgetName(d lockedDir, ino Ino, name, path string, open bool, i
 		}
 		return nil
 	})
+	if err == nil && by == byUs {
+		c.kickEmptied(d)
+	}
 	return err
 }
 
@@ -123,13 +142,14 @@ func (c *Cache) touchRemoteDir(tx *catalog.Tx, dir Ino, dirs int) error {
 }
 
 // removeLink takes one name from an inode. With the last one go the record, unless
-// the file is open, and the inode's claim on its objects.
-func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string, open bool) error {
+// the file is open, and the inode's claim on its objects; del is nil where the file is
+// not deleted but lives on elsewhere.
+func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string, open bool, del *deletion) error {
 	rec, err := inode(tx, ino)
 	if err != nil {
 		return err
 	}
-	if err := tx.DeleteDirent(l.Parent, l.Name); err != nil {
+	if err := errors.Join(leaveAttrs(tx, rec, path), tx.DeleteDirent(l.Parent, l.Name)); err != nil {
 		return err
 	}
 	for i := range rec.Links {
@@ -149,10 +169,13 @@ func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string,
 	}
 	// What is open and not here is still read from its object; the last handle's
 	// end removes it.
-	if !(open && isRegular(rec) && !resident(rec.State)) {
-		if err := c.disown(tx, rec, path); err != nil {
-			return err
-		}
+	if open && isRegular(rec) && !resident(rec.State) {
+		err = putDeletion(tx, ino, del)
+	} else {
+		err = c.disown(tx, rec, path, del)
+	}
+	if err != nil {
+		return err
 	}
 	// Nobody tells us who has a FIFO open: it stays for them, as directories do.
 	if !open && rec.Mode&syscall.S_IFMT != syscall.S_IFIFO {
@@ -167,11 +190,20 @@ func (c *Cache) removeLink(tx *catalog.Tx, ino Ino, l catalog.Link, path string,
 }
 
 // disown turns the objects of an inode, and what an upload of it may have left,
-// into removals.
-func (c *Cache) disown(tx *catalog.Tx, rec *catalog.Inode, path string) error {
+// into removals; del is not nil where the trash is to keep them. Objects of a delete that
+// is held are left to that.
+func (c *Cache) disown(tx *catalog.Tx, rec *catalog.Inode, path string, del *deletion) error {
 	now := c.nanos()
-	for _, o := range rec.Objects {
-		if err := c.removeObject(tx, rec.Ino, o, path); err != nil {
+	if rec.Flags&catalog.FlagHeld != 0 {
+		rec.Objects = nil
+	}
+	for i, o := range rec.Objects {
+		if rec.Flags&catalog.FlagForeign != 0 {
+			continue
+		}
+		rm := &catalog.Removal{Key: o.Key, ETag: o.ETag, Path: path, Since: now, NotBefore: now}
+		c.trashObject(rm, rec, i, del)
+		if err := c.removeOwned(tx, rec.Ino, rm); err != nil {
 			return err
 		}
 	}
@@ -185,6 +217,7 @@ func (c *Cache) disown(tx *catalog.Tx, rec *catalog.Inode, path string) error {
 				rm.ETag = o.ETag
 			}
 		}
+		c.trashAttempt(rm, rec, up, del)
 		if err = putRemoval(tx, rm); err == nil {
 			err = tx.DeleteUpload(rec.Ino)
 		}
@@ -242,7 +275,7 @@ func (c *Cache) reapOrphan(n *node) {
 		if err := c.bequeath(tx, r); err != nil {
 			return err
 		}
-		if err := c.disown(tx, r, ""); err != nil {
+		if err := c.disownOrphan(tx, r); err != nil {
 			return err
 		}
 		return tx.DeleteInode(n.ino)
@@ -294,11 +327,18 @@ func (c *Cache) Rmdir(ctx context.Context, parent Ino, name string) error {
 }
 
 func (c *Cache) rmdirLocked(d lockedDir, rec *catalog.Inode, name string) error {
+	return c.rmdirOf(d, rec, name, byUs)
+}
+
+func (c *Cache) rmdirOf(d lockedDir, rec *catalog.Inode, name string, by author) error {
 	path := join(d.path, name)
 	if err := c.emptyDir(rec, path); err != nil {
 		return err
 	}
 	intent := &catalog.Intent{Kind: catalog.IntentUnlink, Ino: rec.Ino, From: path, OldParent: d.rec.Ino, OldName: name, Time: c.nanos()}
+	if by == byOthers {
+		intent.Zone = anotherZone
+	}
 	if rec.Flags&catalog.FlagHere != 0 {
 		if err := c.cat.Update(func(tx *catalog.Tx) error { return tx.PutIntent(intent) }); err != nil {
 			return err
@@ -315,7 +355,7 @@ func (c *Cache) rmdirLocked(d lockedDir, rec *catalog.Inode, name string) error 
 			return fmt.Errorf("rmdir %q: %w", path, err)
 		}
 	}
-	return c.forgetDir(d, rec, name, path, intent)
+	return c.forgetDir(d, rec, name, path, intent, by)
 }
 
 // emptyDir answers ENOTEMPTY while the catalog has names in the directory.
@@ -331,7 +371,7 @@ func (c *Cache) emptyDir(rec *catalog.Inode, path string) error {
 
 // forgetDir is the catalog's side of an rmdir. The record stays without a name for
 // who still has the directory open; recover removes it.
-func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, intent *catalog.Intent) error {
+func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, intent *catalog.Intent, by author) error {
 	dst, err := c.share.Stat(d.path)
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return err
@@ -342,10 +382,23 @@ func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, in
 		if err != nil {
 			return err
 		}
-		if err := tx.DeleteDirent(d.rec.Ino, name); err != nil {
+		if by == byUs {
+			if err := c.judgeGone(tx, r, path, nil); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(leaveAttrs(tx, r, path), tx.DeleteDirent(d.rec.Ino, name)); err != nil {
 			return err
 		}
-		if err := c.disown(tx, r, path+"/"); err != nil {
+		if by == byOthers {
+			if err := c.removeMarkers(tx, r, path); err != nil {
+				return err
+			}
+			if _, err := c.releaseObjects(tx, r, path, "", false); err != nil {
+				return err
+			}
+		}
+		if err := c.disown(tx, r, path+"/", nil); err != nil {
 			return err
 		}
 		if err := tx.DeleteQueue(r.Ino); err != nil {
@@ -355,6 +408,11 @@ func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, in
 		r.Flags |= catalog.FlagOrphan
 		if err := tx.PutInode(r); err != nil {
 			return err
+		}
+		if by == byUs {
+			if err := c.announceEmptied(tx, d); err != nil {
+				return err
+			}
 		}
 		if here {
 			err = c.touchDir(tx, d.rec.Ino, dst, -1)
@@ -371,6 +429,9 @@ func (c *Cache) forgetDir(d lockedDir, rec *catalog.Inode, name, path string, in
 	}
 	c.dirSeen.Delete(rec.Ino)
 	c.kickRemovals(rec, path)
+	if by == byUs {
+		c.kickEmptied(d)
+	}
 	c.changed.wake()
 	return nil
 }

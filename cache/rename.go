@@ -19,6 +19,9 @@ type move struct {
 	exchange      bool
 	oldPath, path string
 	before        catalog.Stamp // of what moves in the share, before it does
+	by            author
+	at            int64  // byOthers: when, by the store's clock
+	zone          string // byOthers: which zone
 }
 
 // Rename moves a name, over another one if need be, as renameat2(2) does.
@@ -107,7 +110,7 @@ func (c *Cache) renameOnce(src, dst *catalog.Inode, oldParent Ino, oldName strin
 	}
 	defer c.dirs.lock(dirs...)()
 
-	m := move{oldName: oldName, name: newName, exchange: flags&RenameExchange != 0}
+	m := move{by: byUs, oldName: oldName, name: newName, exchange: flags&RenameExchange != 0}
 	var err error
 	if m.src, err = c.find(oldParent, oldName); err != nil {
 		return err
@@ -225,6 +228,9 @@ func (c *Cache) moveLocked(m *move) error {
 		OldParent: m.from.rec.Ino, OldName: m.oldName, NewParent: m.to.rec.Ino, NewName: m.name, Time: c.nanos()}
 	if m.exchange {
 		intent.Kind = catalog.IntentExchange
+	}
+	if m.by == byOthers {
+		intent.Time, intent.Zone = m.at, m.zone
 	}
 	if m.dst != nil {
 		intent.Victim = m.dst.Ino

@@ -46,6 +46,7 @@ func (e *env) wantOnly(keys ...string) {
 }
 
 func TestRenamedUploadGoesOn(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name, from, to, now string
 		restart             bool
@@ -77,6 +78,7 @@ func TestRenamedUploadGoesOn(t *testing.T) {
 
 // A rename while parts are on their way does not throw them away.
 func TestRenameDuringUpload(t *testing.T) {
+	t.Parallel()
 	e := newZeroEnv(t)
 	data := pattern(1, 10*mib)
 	entered, resume := make(chan struct{}), make(chan struct{})
@@ -104,6 +106,7 @@ func TestRenameDuringUpload(t *testing.T) {
 
 // Another file that takes the former name is not overwritten, nor is the renamed one.
 func TestRenamedUploadAndANewFile(t *testing.T) {
+	t.Parallel()
 	e, data := stuckUpload(t)
 	e.rename("d/f", "d/g")
 	other := pattern(2, 5*mib)
@@ -120,6 +123,7 @@ func TestRenamedUploadAndANewFile(t *testing.T) {
 
 // What was written after the upload began is sent, whatever the file is called.
 func TestRenamedUploadOfAChangedFile(t *testing.T) {
+	t.Parallel()
 	e, data := stuckUpload(t)
 	e.rename("d/f", "d/g")
 	e.edit("d/g", 100, []byte("changed"))
@@ -133,6 +137,7 @@ func TestRenamedUploadOfAChangedFile(t *testing.T) {
 // The answer of the completion is lost, and then the file is renamed: the object that
 // was made under the former name does not stay there.
 func TestRenameAfterALostCompletion(t *testing.T) {
+	t.Parallel()
 	for _, restart := range []bool{false, true} {
 		e := newZeroEnv(t)
 		data := pattern(1, 10*mib)

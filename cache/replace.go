@@ -103,7 +103,16 @@ func (c *Cache) succeed(d lockedDir, rec, next *catalog.Inode, name, path string
 		if err := passUnseen(tx, old, &r, inherits); err != nil {
 			return err
 		}
-		if err := c.removeLink(tx, old.Ino, catalog.Link{Parent: d.rec.Ino, Name: name}, path, open); err != nil {
+		var del *deletion
+		if !isRegular(rec) || !isRegular(next) { // else it is a change of the file
+			del = c.deleted(path)
+		}
+		if isDir(old) != isDir(&r) {
+			if err := c.announceGone(tx, old, path, del); err != nil {
+				return err
+			}
+		}
+		if err := c.removeLink(tx, old.Ino, catalog.Link{Parent: d.rec.Ino, Name: name}, path, open, del); err != nil {
 			return err
 		}
 		if err := tx.PutDirent(catalog.Dirent{Parent: d.rec.Ino, Name: name, Ino: r.Ino, Type: r.Mode & syscall.S_IFMT}); err != nil {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestWriteFlushEvictRead(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{0, 1, 4096, 1 << 20, 37<<20 + 123} {
 		e := newEnv(t)
 		data := pattern(uint64(size), size)
@@ -56,6 +57,7 @@ func TestWriteFlushEvictRead(t *testing.T) {
 }
 
 func TestRenameAndDeleteReachTheStore(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("a/b")
 	data := pattern(1, 300_000)
@@ -97,6 +99,7 @@ func TestRenameAndDeleteReachTheStore(t *testing.T) {
 }
 
 func TestWriteIntoRemoteFile(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	data := pattern(7, 3<<20)
 	e.write("f", data)
@@ -137,6 +140,7 @@ func TestWriteIntoRemoteFile(t *testing.T) {
 }
 
 func TestExchangeOfRemoteFiles(t *testing.T) {
+	t.Parallel()
 	for _, evict := range [][]string{{"d/f", "e/g"}, {"d/f"}, {"e/g"}, nil} {
 		e := newEnv(t)
 		e.mkdirAll("d")
@@ -169,6 +173,7 @@ func TestExchangeOfRemoteFiles(t *testing.T) {
 
 // A clean file that loses one of its names is still clean: nobody changed its bytes.
 func TestUnlinkOfOneNameLeavesAFileClean(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	data := pattern(1, 10_000)
 	a := e.write("f", data)

@@ -40,8 +40,8 @@ func TestRoundTripsOfUploads(t *testing.T) {
 		most time.Duration
 	}{
 		{1, files*roundTrip + files*roundTrip/10},         // one after the other it would be 35 ms for each
-		{10, files * (roundTrip + send) / 4 * 11 / 10},    // four at once
-		{files, files * (roundTrip + send) / 4 * 11 / 10}, // the same
+		{10, files * (roundTrip + send) / 4 * 14 / 10},    // four at once; the last directories may be fewer
+		{files, files * (roundTrip + send) / 4 * 11 / 10}, // four at once
 	} {
 		t.Run(fmt.Sprint(tt.dirs), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestRoundTripsOfUploads(t *testing.T) {
 				if took > tt.most {
 					t.Errorf("%d files in %d directories took %v at a round trip of %v, want %v", files, tt.dirs, took, roundTrip, tt.most)
 				}
-				if puts, most := e.mem.Usage().Requests["put"]-before, int64(files+tt.dirs+1); puts > most {
+				if puts, most := e.mem.Usage().Requests["put"]-before, int64(files+tt.dirs+3); puts > most { // a look at the share in between may touch a marker
 					t.Errorf("%d files took %d requests", files, puts)
 				}
 			})

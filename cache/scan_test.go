@@ -32,6 +32,7 @@ func (e *env) scan() {
 
 // What others do in the share reaches the depot, whatever state the file was in.
 func TestScanFindsWhatOthersDid(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("d")
 	one, two := pattern(1, 70_000), pattern(2, 80_000)
@@ -60,12 +61,14 @@ func TestScanFindsWhatOthersDid(t *testing.T) {
 	}
 	e.wantObject("p/d/remote", one)
 	e.wantObject("p/d/untouched", one)
-	if n := e.store.Calls("put") - puts; n > 5+2 { // files and directory markers
+	// Files and directory markers, and d/dirty, which may be on its way when others change it.
+	if n := e.store.Calls("put") - puts; n > 5+2+1 {
 		t.Errorf("%d objects were sent for 5 changed files and 2 directories", n)
 	}
 }
 
 func TestVanishedFileIsRestored(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("d/sub")
 	data := pattern(1, 70_000)
@@ -91,6 +94,7 @@ func TestVanishedFileIsRestored(t *testing.T) {
 
 // An empty directory where the share was is not a share whose files were deleted.
 func TestShareThatIsNotMounted(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	data := pattern(1, 1000)
 	e.write("f", data)
@@ -113,7 +117,7 @@ func TestShareThatIsNotMounted(t *testing.T) {
 		t.Errorf("mkdir: %v", err)
 	}
 	e.close()
-	if _, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state}); !errors.Is(err, cache.ErrMarker) {
+	if _, err := newCache(cache.Config{CacheDir: e.share, StateDir: e.state}); !errors.Is(err, cache.ErrMarker) {
 		t.Errorf("open: %v", err)
 	}
 	for _, mv := range [][2]string{{marker + ".away", marker}, {filepath.Join(e.share, ".depotfs/f"), filepath.Join(e.share, "f")}} {
@@ -127,6 +131,7 @@ func TestShareThatIsNotMounted(t *testing.T) {
 }
 
 func TestRemovedFromTheShareWhileBeside(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.close()
 	e.deploy = cache.Beside

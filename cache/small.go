@@ -79,7 +79,7 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 		case err != nil:
 			return err
 		case !isDir(rec) && there.Size != int64(len(body)) && !c.leftover(there):
-			if err := c.keepTheirs(ctx, d, key, path, there); err != nil {
+			if err := c.keepTheirs(ctx, d, key, path, there, lostName); err != nil {
 				return err
 			}
 			fallthrough
@@ -92,10 +92,13 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 	if err != nil {
 		return fmt.Errorf("put %s: %w", key, err)
 	}
-	_, err = c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
+	gone := func(tx *catalog.Tx) error { // it was removed meanwhile
+		now := c.nanos()
+		return putRemoval(tx, &catalog.Removal{Key: key, ETag: info.ETag, Path: path, Since: now, NotBefore: now})
+	}
+	now, err := c.change(rec.Ino, func(tx *catalog.Tx, r *catalog.Inode) error {
 		if len(r.Links) == 0 {
-			now := c.nanos()
-			return tx.PutRemoval(&catalog.Removal{Key: key, ETag: info.ETag, Path: path, Since: now, NotBefore: now})
+			return gone(tx)
 		}
 		r.Flags &^= catalog.FlagAdopted
 		if isDir(rec) {
@@ -104,13 +107,21 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 		if err := tx.DeleteUpload(r.Ino); err != nil {
 			return err
 		}
-		return c.claim(tx, r, catalog.Object{Key: key, ETag: info.ETag, VersionID: info.VersionID, Gen: rec.Gen})
+		if r.MadeAt == 0 {
+			if err := c.made(tx, r, max(r.DirtySince, r.FinishedAt)); err != nil {
+				return err
+			}
+		}
+		o := catalog.Object{Key: key, ETag: info.ETag, VersionID: info.VersionID, Gen: rec.Gen}
+		if err := c.claim(tx, r, o); err != nil {
+			return err
+		}
+		return c.announceObject(tx, r, o)
 	})
 	if errors.Is(err, ErrStale) {
-		err = c.cat.Update(func(tx *catalog.Tx) error {
-			now := c.nanos()
-			return tx.PutRemoval(&catalog.Removal{Key: key, ETag: info.ETag, Path: path, Since: now, NotBefore: now})
-		})
+		now, err = nil, c.cat.Update(gone)
+	}
+	if err == nil && (now == nil || len(now.Links) == 0) {
 		c.removals.Add(key, c.now())
 	}
 	return err

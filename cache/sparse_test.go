@@ -13,6 +13,7 @@ import (
 )
 
 func TestZeroCRC(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int64{0, 1, 7, 4096, 1<<20 + 3} {
 		if got, want := zeroCRC(n), crc64nvme.Checksum(make([]byte, n)); got != want {
 			t.Errorf("%d zeros: %016x, want %016x", n, got, want)
@@ -39,6 +40,7 @@ func patches(rng *rand.Rand, size, count int) []byte {
 // What writeSparse wrote over anything reads back byte by byte, its zeros take no
 // room, and its checksum and zeros are found without reading the holes.
 func TestWriteSparse(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 4))
 	for round := range 20 {
 		size := 1 + rng.IntN(4<<20)
@@ -87,6 +89,7 @@ func TestWriteSparse(t *testing.T) {
 }
 
 func TestWriteSparseMakesHoles(t *testing.T) {
+	t.Parallel()
 	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
 	if err != nil {
 		t.Fatal(err)

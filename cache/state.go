@@ -50,7 +50,7 @@ var transitions = map[catalog.State]map[Event]catalog.State{
 	Remote:       {evFetch: Partial, evWrite: PartialDirty, evWhole: Clean, evImport: Remote},
 	Partial:      {evFetch: Partial, evWhole: Clean, evWrite: PartialDirty, evEvict: Remote, evDiscard: Remote, evVanish: Remote, evImport: Remote},
 	Clean:        {evWrite: Dirty, evEvict: Remote, evVanish: Remote, evUploaded: Clean},
-	PartialDirty: {evWrite: PartialDirty, evWhole: Dirty, evUnchanged: Partial, evUploaded: Partial},
+	PartialDirty: {evWrite: PartialDirty, evWhole: Dirty, evUnchanged: Partial, evUploaded: Partial, evVanish: Remote},
 	Dirty:        {evWrite: Dirty, evUploaded: Clean, evUnchanged: Clean, evVanish: Remote},
 }
 

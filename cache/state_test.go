@@ -11,6 +11,7 @@ var allStates = []catalog.State{Absent, Remote, Partial, Clean, PartialDirty, Di
 // The only copy of something is never given up but by upload, or because nothing
 // was changed, or because others removed it from the share.
 func TestOnlyCopyIsKept(t *testing.T) {
+	t.Parallel()
 	allowed := map[Event]bool{evUploaded: true, evUnchanged: true, evVanish: true}
 	for from, edges := range transitions {
 		for ev, to := range edges {
@@ -23,6 +24,7 @@ func TestOnlyCopyIsKept(t *testing.T) {
 
 // A file is at its plain path exactly in the states that say so.
 func TestWhatIsMissingIsNotResident(t *testing.T) {
+	t.Parallel()
 	for from, edges := range transitions {
 		for ev, to := range edges {
 			if !resident(from) && resident(to) && ev != evWhole && ev != evCreate {
@@ -36,6 +38,7 @@ func TestWhatIsMissingIsNotResident(t *testing.T) {
 }
 
 func TestStepRefusesWhatIsNotInTheTable(t *testing.T) {
+	t.Parallel()
 	for _, s := range allStates {
 		for ev := evCreate; ev <= evDiscard; ev++ {
 			rec := &catalog.Inode{State: s}

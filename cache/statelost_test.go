@@ -12,6 +12,7 @@ import (
 // brings it back from the sidecar, and is cut off before another step each time. What was
 // written is there after the next start, whether the state directory of the one before is or not.
 func TestLostStateKeepsWhatWasWritten(t *testing.T) {
+	t.Parallel()
 	for _, again := range []bool{false, true} {
 		for step := 0; lostOnce(t, step, again); step++ {
 			if step == 200 {
@@ -44,7 +45,7 @@ func lostOnce(t *testing.T, step int, again bool) bool {
 	}
 	lose()
 	p := &plug{left: step, armed: true, at: func() {}}
-	c, err := cache.New(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", ShareFault: p.fault})
+	c, err := newCache(cache.Config{CacheDir: e.share, StateDir: e.state, Zone: "z1", Prefix: "p/", ShareFault: p.fault})
 	if err == nil {
 		p.mu.Lock()
 		p.armed = false

@@ -26,12 +26,13 @@ const statusProblems = 100
 func (c *Cache) Status(ctx context.Context) (Status, error) {
 	t := c.cat.Totals()
 	s := Status{Zone: c.zoneName(), CacheDir: c.cfg.CacheDir, StateDir: c.cfg.StateDir, Deploy: c.cfg.Deploy, Since: c.since,
-		Limits: LimitStatus{Transfers: c.Transfers()}, Store: c.storeStatus(), Adoption: c.adoptionStatus(),
+		Limits: LimitStatus{Transfers: c.Transfers()}, Store: c.storeStatus(), Zones: c.zonesStatus(), Adoption: c.adoptionStatus(),
 		Cache: CacheStatus{Files: t.Files, Dirs: t.Dirs,
 			Resident: t.ByState[Clean] + t.ByState[Dirty], Partial: t.ByState[Partial] + t.ByState[PartialDirty], Remote: t.ByState[Remote],
 			Bytes: t.BytesByState[Clean] + t.BytesByState[Dirty], Unshowable: c.badNames.Load(), OldestCheckSeconds: c.oldestCheck(), Fetching: []Transfer{},
 			ReadHits: c.reads.hits.Load(), ReadMisses: c.reads.misses.Load()},
 		Problems: c.problems.list(statusProblems)}
+	s.Trash, s.Conflicts = c.trashStatus()
 	s.Cache.Refetched = c.fetches.counted()
 	c.mu.Lock()
 	live := make([]*node, 0, len(c.nodes))
@@ -62,7 +63,11 @@ func (c *Cache) Status(ctx context.Context) (Status, error) {
 	slices.SortFunc(s.Cache.Fetching, func(a, b Transfer) int { return cmp.Compare(a.Path, b.Path) })
 	p, err := c.pending()
 	s.Pending = p
-	return s, err
+	held, deletes, herr := c.heldProblems()
+	s.Deletes = deletes
+	s.Problems = append(held, s.Problems...)
+	s.Problems = s.Problems[:min(len(s.Problems), statusProblems)]
+	return s, errors.Join(err, herr)
 }
 
 func (c *Cache) storeStatus() StoreStatus {
@@ -150,8 +155,14 @@ func (c *Cache) sumPending() (p PendingStatus, oldest int64, err error) {
 		}); err != nil {
 			return err
 		}
-		return tx.EachRemoval(func(r *catalog.Removal) bool {
+		if err := tx.EachRemoval(func(r *catalog.Removal) bool {
 			p.Removals++
+			return true
+		}); err != nil {
+			return err
+		}
+		return tx.EachNews(0, func(uint64, []byte) bool {
+			p.Records++
 			return true
 		})
 	})

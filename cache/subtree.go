@@ -33,6 +33,9 @@ func (c *Cache) queueSubtree(dir *catalog.Inode) error {
 				if err != nil {
 					return err
 				}
+				if err := movedBelow(tx, rec); err != nil {
+					return err
+				}
 				if holdsOnlyCopy(rec.State) {
 					continue // waits anyway, and goes to wherever its name is then
 				}

@@ -68,7 +68,12 @@ func (c *Cache) workOn(ctx context.Context, d *depot, j *job) time.Time {
 	if d.admit(ctx) != nil {
 		return c.now()
 	}
-	return c.attend(ctx, d, j)
+	settings := d.settings()
+	retry := c.attend(ctx, d, j)
+	if !retry.IsZero() && d.settings() != settings { // what failed, failed on former ones
+		return c.now()
+	}
+	return retry
 }
 
 // removeOn deletes one object while d is on; see workOn.
@@ -78,6 +83,7 @@ func (c *Cache) removeOn(ctx context.Context, d *depot, key string) time.Time {
 	if d.admit(ctx) != nil {
 		return c.now()
 	}
+	settings := d.settings()
 	retry, err := c.removeKey(ctx, d, key)
 	switch {
 	case err == nil:
@@ -85,7 +91,10 @@ func (c *Cache) removeOn(ctx context.Context, d *depot, key string) time.Time {
 	case ctx.Err() != nil:
 		return c.now()
 	}
-	return c.removalFailed(key, err)
+	if retry = c.removalFailed(key, err); d.settings() != settings {
+		return c.now()
+	}
+	return retry
 }
 
 // SetStore switches the store on, or off with nil, for this run. Transfers under
@@ -175,7 +184,7 @@ func (c *Cache) Disable(ctx context.Context) (bool, error) {
 	}
 	old := c.setDepot(nil)
 	c.lastDepot = old
-	c.log.Info("store switched off", "bucket", old.info.Bucket, "prefix", c.cfg.Prefix)
+	c.log.Info("store switched off", "bucket", old.named().Bucket, "prefix", c.cfg.Prefix)
 	select {
 	case <-old.idle:
 		return true, nil
@@ -225,3 +234,6 @@ func (c *Cache) Away() Away {
 		Listed:  c.listed.Load(),
 	}
 }
+
+// StoreOn says whether a store is on, be it in reach or not.
+func (c *Cache) StoreOn() bool { return c.depot.Load() != nil }

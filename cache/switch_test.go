@@ -52,6 +52,7 @@ func (e *env) rename(from, to string) {
 // While the store is off, what is here works, what is not answers at once, changes
 // are kept over a restart, and the store hears nothing. Switched on, it hears all.
 func TestOffAndOnAgain(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	here, away := pattern(1, 70_000), pattern(2, 3_000_000)
 	e.mkdirAll("d/sub")
@@ -135,6 +136,7 @@ func TestOffAndOnAgain(t *testing.T) {
 
 // A reader that waits for the store hears at once that it was switched off.
 func TestOffEndsWaitingReaders(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.write("f", pattern(1, 3_000_000))
 	e.flush()
@@ -156,6 +158,7 @@ func TestOffEndsWaitingReaders(t *testing.T) {
 
 // An upload in parts that is stopped goes on with the parts that are missing.
 func TestOffStopsUploadsAndKeepsTheirParts(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.close()
 	e.limits = cache.Limits{PartSize: 5 << 20, UploadParts: 1}
@@ -189,6 +192,7 @@ func TestOffStopsUploadsAndKeepsTheirParts(t *testing.T) {
 // An object that is being made when the store is switched off is either there when
 // Disable returns, and known, or never comes.
 func TestOffWaitsForWhatItHasBegun(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	body := pattern(1, 10_000)
 	asked, goOn := make(chan struct{}), make(chan struct{})
@@ -232,6 +236,7 @@ func TestOffWaitsForWhatItHasBegun(t *testing.T) {
 
 // A store that is not the depot of this zone, or does not answer, changes nothing.
 func TestEnableRollsBack(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.write("f", pattern(1, 1000))
 	e.flush()
@@ -275,6 +280,7 @@ func downStore() cache.Store {
 // Switching the store on costs what was changed, not what there is: the share is
 // asked about the new files and about nothing else.
 func TestEnableDoesNotRescan(t *testing.T) {
+	t.Parallel()
 	var counting atomic.Bool
 	var mu sync.Mutex
 	ops := map[string]int{} // guarded by mu
@@ -337,6 +343,7 @@ func TestEnableDoesNotRescan(t *testing.T) {
 // A mount that never had a store sees what was there before and, given a bucket,
 // what others have put into the depot.
 func TestFirstStoreAfterALifeWithoutOne(t *testing.T) {
+	t.Parallel()
 	e := &env{t: t, share: t.TempDir(), state: t.TempDir(), mem: storetest.NewMem()}
 	e.outside("old/a", pattern(1, 5000))
 	e.outside("old/b", pattern(2, 5000))
@@ -360,11 +367,14 @@ func TestFirstStoreAfterALifeWithoutOne(t *testing.T) {
 	e.store = storetest.NewFaulty(e.mem)
 	// The listing is slow: names must be found all the same, one directory at a time.
 	listing, gate := make(chan struct{}), make(chan struct{})
-	e.store.Inject(storetest.Before(storetest.List, func(context.Context, string) error {
-		close(listing)
-		<-gate
+	begun := sync.OnceFunc(func() { close(listing) })
+	e.store.Inject(storetest.Before(storetest.List, func(_ context.Context, prefix string) error {
+		if prefix == "p/" {
+			begun()
+			<-gate
+		}
 		return nil
-	}))
+	}).Times(1000))
 	e.enable()
 	<-listing
 	e.mustRead("old/made/theirs", body)

@@ -34,6 +34,7 @@ func (k *told) times(ino cache.Ino) int {
 
 // An upload reads the file, but it is not somebody who looked at it.
 func TestUploadMovesNoTimeOfAccess(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.flush()
 	gate := make(chan struct{})
@@ -69,6 +70,7 @@ func TestUploadMovesNoTimeOfAccess(t *testing.T) {
 // A store through a mapping may come after the close that ended the writing. When the
 // worker finds it, the kernel must forget what it was told of the file.
 func TestKernelHearsOfWhatTheUploadFound(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	kernel := &told{inodes: map[cache.Ino]int{}}
 	e.close()

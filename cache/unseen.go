@@ -120,12 +120,12 @@ func (c *Cache) keepUnseen(ctx context.Context, d *depot, rec *catalog.Inode) (*
 	}
 	if ok {
 		path := c.pathText(rec)
-		err := c.keepTheirs(ctx, d, o.Key, path, ObjectInfo{ETag: o.ETag, Size: size})
+		err := c.keepTheirs(ctx, d, o.Key, path, ObjectInfo{ETag: o.ETag, Size: size}, lostUnseen)
 		if errors.Is(err, ErrChanged) { // replaced in the depot: that one was not seen either
 			info, herr := d.store.Head(ctx, o.Key)
 			d.report(herr)
 			if err = herr; err == nil {
-				err = c.keepTheirs(ctx, d, o.Key, path, info)
+				err = c.keepTheirs(ctx, d, o.Key, path, info, lostUnseen)
 			}
 		}
 		if err != nil && !errors.Is(err, ErrNotFound) {

@@ -11,6 +11,7 @@ import (
 // Others put a file where the depot's is not here, and somebody goes on writing to it
 // through the mount: the version that its maker could not see is kept all the same.
 func TestUnseenVersionIsKeptWhenTheirFileIsWrittenTo(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("snapshots")
 	const path = "snapshots/n"
@@ -38,6 +39,7 @@ func TestUnseenVersionIsKeptWhenTheirFileIsWrittenTo(t *testing.T) {
 
 // The same where others replace their file once more before it is uploaded.
 func TestUnseenVersionIsKeptWhenTheirFileIsReplaced(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.close()
 	e.settle = time.Hour

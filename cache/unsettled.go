@@ -77,7 +77,11 @@ func (c *Cache) settleVanished(ctx context.Context, d *depot, ino Ino) error {
 				r.BaseLimit = info.Size
 				learnZeros(r, info.Metadata)
 			}
-			if err := c.claim(tx, r, catalog.Object{Key: up.Key, ETag: info.ETag, VersionID: info.VersionID, Gen: gen}); err != nil {
+			o := catalog.Object{Key: up.Key, ETag: info.ETag, VersionID: info.VersionID, Gen: gen}
+			if err := c.claim(tx, r, o); err != nil {
+				return err
+			}
+			if err := errors.Join(c.made(tx, r, r.FinishedAt), c.announceObject(tx, r, o)); err != nil {
 				return err
 			}
 		}

@@ -95,11 +95,25 @@ func (c *Cache) sendFile(ctx context.Context, d *depot, j *job, rec *catalog.Ino
 		}
 		return err
 	}
+	lost, err := c.yieldsTo(rec, path)
+	if err != nil {
+		return err
+	}
 	if !n.whole.Load() {
+		if lost != nil {
+			err = c.complete(ctx, n)
+			if err == nil {
+				err = laterError{c.now().Add(stampGrain), "is kept as a conflict"}
+			}
+			return err
+		}
 		if done, err := c.sendPartial(ctx, d, j, n, cl, path, w.open); done || err != nil {
 			return err
 		}
 		if err := c.complete(ctx, n); err != nil {
+			if errors.Is(err, ErrGone) {
+				err = cmp.Or(c.baseReplaced(ctx, d, n, path), err)
+			}
 			return fmt.Errorf("fetch the rest of a file that was written in part: %w", err)
 		}
 		if w.open { // it moved to its place just now
@@ -256,6 +270,11 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 		return nil, err
 	}
 	defer unlock()
+	if r, err := c.yieldsTo(s.rec, s.path); err != nil {
+		return nil, err
+	} else if r != nil {
+		return nil, c.yieldName(ctx, d, s, r)
+	}
 	if s.isSame() {
 		rec, err := c.unwritten(ctx, d, s)
 		if err != nil {
@@ -300,7 +319,7 @@ func (c *Cache) sendVersion(ctx context.Context, d *depot, s *sending, encoded b
 		return nil, err
 	}
 	c.arrives(s.rec)
-	rec, err := c.committed(s, info)
+	rec, err := c.committed(s, info, byUs)
 	if err != nil {
 		return nil, err
 	}
@@ -331,5 +350,6 @@ func (c *Cache) metadata(rec *catalog.Inode, path string, encoded bool, gen uint
 	}
 	m := layout.Encode(a)
 	m[metaVersion] = c.versionMark(gen)
+	c.withMade(m, rec, gen)
 	return m
 }

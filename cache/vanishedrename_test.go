@@ -9,6 +9,7 @@ import (
 
 // A file that others removed from the share can still be renamed: the depot has it.
 func TestRenameOfWhatTheShareLost(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.mkdirAll("a")
 	e.write("a/n", []byte("uploaded, then removed by others"))

@@ -35,7 +35,7 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 	}
 	info, err := d.store.Head(ctx, obj.Key)
 	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("object %q: %w (%v)", obj.Key, ErrGone, cause)
+		return c.toldElsewhere(ctx, n, obj, fmt.Errorf("object %q: %w (%v)", obj.Key, ErrGone, cause))
 	}
 	if err != nil {
 		return err
@@ -44,8 +44,8 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 		if own, err := c.ownVersion(ctx, n, obj, info); own || err != nil {
 			return err
 		}
-		return fmt.Errorf("object %q is another version now (etag %s, %d bytes; expected %s, %d bytes): %w",
-			obj.Key, info.ETag, info.Size, obj.ETag, rec.Base.Size, ErrGone)
+		return c.toldElsewhere(ctx, n, obj, fmt.Errorf("object %q is another version now (etag %s, %d bytes; expected %s, %d bytes): %w",
+			obj.Key, info.ETag, info.Size, obj.ETag, rec.Base.Size, ErrGone))
 	}
 	_, err = c.change(n.ino, func(_ *catalog.Tx, r *catalog.Inode) error {
 		for i := range r.Objects {
@@ -56,4 +56,45 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 		return nil
 	})
 	return err
+}
+
+// toldElsewhere has the other zones' journals read, and says whether the version is under
+// another key by now: nil, or gone.
+func (c *Cache) toldElsewhere(ctx context.Context, n *node, obj catalog.Object, gone error) error {
+	now, err := c.recordAfterNews(ctx, n.ino)
+	if err != nil {
+		return gone
+	}
+	if cur, ok := currentObject(now); ok && cur != obj {
+		return nil
+	}
+	return gone
+}
+
+// toldMeanwhile has the journals read for a file whose object is not there any more, and
+// says whether that changed what is on record of it.
+func (c *Cache) toldMeanwhile(ctx context.Context, rec *catalog.Inode, obj catalog.Object) (bool, error) {
+	now, err := c.recordAfterNews(ctx, rec.Ino)
+	if errors.Is(err, ErrStale) || err == nil && len(now.Links) == 0 {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	cur, ok := currentObject(now)
+	return !ok || cur != obj, nil
+}
+
+// recordAfterNews is a record as it is when everything was applied that other zones have
+// told by now, as far as they can be asked.
+func (c *Cache) recordAfterNews(ctx context.Context, ino Ino) (*catalog.Inode, error) {
+	asking, cancel := context.WithTimeout(ctx, c.cfg.Limits.ColdTimeout)
+	defer cancel()
+	if err := c.refreshNow(asking); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		c.log.Debug("read the journals for a version that is not where it was", "inode", ino, "err", err)
+	}
+	return c.record(ino)
 }

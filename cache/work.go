@@ -135,11 +135,12 @@ func (c *Cache) schedule(it *catalog.QueueItem, rec *catalog.Inode) {
 	if isRegular(rec) && holdsOnlyCopy(rec.State) && len(rec.Links) > 0 {
 		c.reorder(rec)
 	}
-	at := time.Unix(0, it.NotBefore)
+	c.work.Reschedule(rec.Ino, time.Unix(0, it.NotBefore), c.place(it, rec, c.classOf(rec)))
+	// Looked at afterwards: a flush that comes while the later time is written must find
+	// its own not written over.
 	if _, ok := c.urgent.Load(rec.Ino); ok {
-		at = c.now()
+		c.work.Add(rec.Ino, c.now())
 	}
-	c.work.Reschedule(rec.Ino, at, c.place(it, rec, c.classOf(rec)))
 }
 
 // loadQueue puts into memory what the catalog says is waiting.
@@ -245,6 +246,7 @@ func (c *Cache) leave(ino Ino) {
 	c.failing.Delete(ino)
 	c.unorder(ino)
 	c.changed.wake()
+	c.heldSoon()
 }
 
 // reorder puts a file into the order of its directory, at the time it was finished.
@@ -346,6 +348,9 @@ func (c *Cache) reconcile(ctx context.Context, d *depot, j *job, it *catalog.Que
 	cl := c.rules.Of(path)
 	if !uploads(rec, cl) {
 		return c.unqueue(rec)
+	}
+	if lost, err := c.yieldClean(ctx, d, rec, path); lost || err != nil {
+		return err
 	}
 	var err error
 	switch {

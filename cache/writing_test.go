@@ -13,6 +13,7 @@ import (
 // A file that was found in the share, and that the depot has in another version, is
 // written to through the mount when the daemon is killed. What was written is newer.
 func TestKilledWhileAFoundFileIsWritten(t *testing.T) {
+	t.Parallel()
 	for _, written := range []bool{true, false} {
 		e := newEnv(t)
 		e.close()

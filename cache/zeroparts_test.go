@@ -28,6 +28,7 @@ func newZeroEnv(t *testing.T) *env {
 func (e *env) zeroKeys() string { return strings.Join(e.mem.Keys("p/.depotfs/zero/"), " ") }
 
 func TestZeroPartsAreNotSent(t *testing.T) {
+	t.Parallel()
 	e := newZeroEnv(t)
 	holes := sparseBytes(40*mib+77, 3*mib+5, 4*mib, 20*mib, 22*mib)
 	sent, _, _ := e.moved(func() { e.writeSparse("holes.raw", holes); e.flush() })
@@ -68,6 +69,7 @@ func TestZeroPartsAreNotSent(t *testing.T) {
 
 // A change of a sparse file keeps its zeros, whether the file is here or not.
 func TestDeltaOfSparseFile(t *testing.T) {
+	t.Parallel()
 	e := newZeroEnv(t)
 	want := sparseBytes(40*mib, 3*mib, 4*mib)
 	e.writeSparse("a.raw", want)
@@ -96,6 +98,7 @@ func TestDeltaOfSparseFile(t *testing.T) {
 }
 
 func TestZerosAreSentWhereNothingIsCopied(t *testing.T) {
+	t.Parallel()
 	e := newZeroEnv(t)
 	e.c.SetStore(noCopies{e.store}, cache.StoreInfo{Bucket: "b"})
 	want := sparseBytes(20*mib, 3*mib, 4*mib)
@@ -112,6 +115,7 @@ func TestZerosAreSentWhereNothingIsCopied(t *testing.T) {
 
 // What is under the key of zeros is looked at, and copied only while it is that.
 func TestZeroObjectThatIsNone(t *testing.T) {
+	t.Parallel()
 	put := func(e *env) {
 		junk := bytes.Repeat([]byte{1}, mib)
 		if _, err := e.mem.Put(context.Background(), "p/.depotfs/zero/1048576", bytes.NewReader(junk), mib, cache.PutOptions{}); err != nil {
@@ -150,6 +154,7 @@ func TestZeroObjectThatIsNone(t *testing.T) {
 
 // An interrupted upload of a sparse file goes on with the parts that the store has.
 func TestSparseUploadResumes(t *testing.T) {
+	t.Parallel()
 	e := newZeroEnv(t)
 	e.close()
 	e.limits.UploadParts = 1

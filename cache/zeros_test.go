@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -55,7 +56,7 @@ func (e *env) writeSparse(path string, data []byte) {
 // twin is another zone of the same depot.
 func (e *env) twin() *env {
 	e.t.Helper()
-	z := &env{t: e.t, share: e.t.TempDir(), state: e.t.TempDir(), mem: e.mem, store: storetest.NewFaulty(e.mem), limits: e.limits}
+	z := &env{t: e.t, share: e.t.TempDir(), state: e.t.TempDir(), zone: freeName(e.mem), mem: e.mem, store: storetest.NewFaulty(e.mem), limits: e.limits}
 	z.open()
 	e.t.Cleanup(z.close)
 	return z
@@ -110,6 +111,7 @@ func (e *env) wantSparse(path string, want []byte, fetched, room int64) {
 }
 
 func TestZerosAreNotFetched(t *testing.T) {
+	t.Parallel()
 	const data = 2 * mib
 	want := sparseBytes(12*mib+5, 3*mib, 4*mib, 9*mib, 10*mib)
 	e := newEnv(t)
@@ -165,6 +167,20 @@ func TestZerosAreNotFetched(t *testing.T) {
 		z.waitAttrs(path)
 		z.wantSparse(path, want, data+64<<10, data+128<<10)
 	})
+	t.Run("in another zone that has much to ask for before", func(t *testing.T) {
+		for i := range 20 {
+			e.write(fmt.Sprintf("early-%d", i), pattern(uint64(i), 10))
+		}
+		e.flush()
+		z := &env{t: t, share: t.TempDir(), state: t.TempDir(), zone: freeName(e.mem), mem: e.mem, store: storetest.NewFaulty(e.mem), limits: e.limits}
+		gate := make(chan struct{})
+		z.store.Inject(storetest.Delay(storetest.Head, gate).On("p/early-").Times(20))
+		z.open()
+		defer z.close()
+		defer close(gate)
+		z.waitFor("the listing", func() bool { _, err := z.lookup(path); return err == nil })
+		z.wantSparse(path, want, data+64<<10, data+128<<10)
+	})
 	t.Run("after a rename", func(t *testing.T) {
 		e.rename(path, "volumes/b.raw")
 		e.flush()
@@ -185,6 +201,7 @@ func (e *env) waitAttrs(path string) {
 
 // Metadata stays where another tool replaces the bytes: the map is not believed.
 func TestZeroMapOfOtherBytes(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	e.writeSparse("a.raw", sparseBytes(12*mib, 3*mib, 4*mib))
 	e.flush()
@@ -203,6 +220,7 @@ func TestZeroMapOfOtherBytes(t *testing.T) {
 
 // A map that lies about the very version costs a second fetch and no wrong byte stays.
 func TestZeroMapThatLies(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	data := pattern(5, 12*mib)
 	e.write("a.raw", data)
@@ -234,6 +252,7 @@ func TestZeroMapThatLies(t *testing.T) {
 
 // Zeros that no map tells of come by the line, and take no room.
 func TestFetchedZerosTakeNoRoom(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	want := sparseBytes(20*mib, 3*mib, 4*mib)
 	if _, err := e.mem.Put(context.Background(), "p/a.raw", bytes.NewReader(want), int64(len(want)), cache.PutOptions{}); err != nil {
@@ -246,6 +265,7 @@ func TestFetchedZerosTakeNoRoom(t *testing.T) {
 
 // What is written into the zeros of a remote file is not zeros any more.
 func TestWriteIntoZerosOfARemoteFile(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	want := sparseBytes(12*mib, 3*mib, 4*mib)
 	e.writeSparse("a.raw", want)
@@ -279,6 +299,7 @@ func TestWriteIntoZerosOfARemoteFile(t *testing.T) {
 
 // Who copies a sparse file that is not here need not read its holes.
 func TestHolesOfARemoteFile(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t)
 	want := sparseBytes(12*mib, 3*mib, 4*mib, 9*mib, 12*mib)
 	e.writeSparse("a.raw", want)

@@ -117,7 +117,7 @@ func readBlocks(t *testing.T, z *zone, name string, body []byte, at []int64, dep
 		wg.Go(func() {
 			buf := aligned(block, 0)
 			for i := worker; i < len(at); i += depth {
-				if n, err := unix.Pread(fd, buf, at[i]); err != nil || n != block {
+				if n, err := pread(fd, buf, at[i]); err != nil || n != block {
 					t.Errorf("read at %d: %d bytes, %v", at[i], n, err)
 				} else if diff := difference(buf, body[at[i]:at[i]+block]); diff != "" {
 					t.Errorf("at %d: %s", at[i], diff)

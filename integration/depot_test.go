@@ -3,6 +3,7 @@ package integration
 import (
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"depotfs/s3store/s3test"
@@ -15,16 +16,22 @@ type depot struct {
 	AccessKey, SecretKey string
 
 	server   *s3test.Server
-	endpoint string // where depotfs finds it
-	prefix   string // "" or ends in /
+	endpoint string        // where depotfs finds it
+	prefix   string        // "" or ends in /
+	zones    *atomic.Int32 // that were made on it: each has a name of its own
 }
 
 // newDepot starts a server, which ends with the test.
 func newDepot(t testing.TB) *depot {
 	t.Helper()
-	server := s3test.Start(t, s3test.Versitygw)
+	return depotOn(t, s3test.Start(t, s3test.Versitygw))
+}
+
+// depotOn makes a bucket on a server.
+func depotOn(t testing.TB, server *s3test.Server) *depot {
+	t.Helper()
 	return &depot{Bucket: server.OpenBucket(server.NewBucket(t)), AccessKey: server.AccessKey, SecretKey: server.SecretKey,
-		server: server, endpoint: server.Endpoint}
+		server: server, endpoint: server.Endpoint, zones: &atomic.Int32{}}
 }
 
 // behindProxy puts a proxy between depotfs and the server.

@@ -3,7 +3,8 @@
 //
 // It knows nothing of the inside of depotfs. What a test may look at is what an
 // operator can look at: the mount, the cache directory, the bucket through an S3
-// client of its own, the output of the commands and the log.
+// client of its own, the output of the commands and the log. Several zones of one depot
+// are a bed (zones_test.go), each with a line, and where a test wants it a clock, of its own.
 //
 // # How a run is built
 //
@@ -29,4 +30,6 @@
 //	DEPOTFS_MODEL_TIME=10m         run the random operations for longer
 //	DEPOTFS_MODEL_SEED=7           run them from this seed only
 //	DEPOTFS_CRASH_ROUNDS=50        kill the daemon this often
+//	DEPOTFS_TEMPLATE_SIZE=2GiB     install a larger template
+//	DEPOTFS_RENAME_FILES=10000     rename a directory of more files
 package integration

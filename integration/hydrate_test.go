@@ -102,7 +102,8 @@ func TestColdImages(t *testing.T) {
 		// qemu looks for a descriptor in the first MiB, in one read, as a copy begins: so
 		// some of what follows is read ahead.
 		{"disk.vmdk", "vmdk", 1, 6, 8 << 20},
-		{"disk.vhdx", "vhdx", 2, 3, 2 << 20},
+		// On a busy machine qemu may ask for a region before its table was understood here.
+		{"disk.vhdx", "vhdx", 2, 4, 2 << 20},
 		{"disk.raw", "raw", 1, 2, 512 << 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {

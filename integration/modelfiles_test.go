@@ -110,7 +110,7 @@ func (m *model) readFrom(name string, fd int, o *object, off, n int) {
 	buf := make([]byte, n)
 	got := 0
 	for got < n {
-		k, err := unix.Pread(fd, buf[got:], int64(off+got))
+		k, err := pread(fd, buf[got:], int64(off+got))
 		if err != nil || k == 0 {
 			m.failf(name, "read %d+%d of %d bytes: %d, %v", off, n, len(o.body), got+k, err)
 		}

@@ -285,7 +285,7 @@ func TestDisableWithRemoteFiles(t *testing.T) {
 	objects := d.keys(t)
 	buf := make([]byte, 100)
 	// At once: the watchdog would come before the cold timeout.
-	if _, err := unix.Pread(fd, buf, 1<<20); err != unix.EIO {
+	if _, err := pread(fd, buf, 1<<20); err != unix.EIO {
 		t.Errorf("read of what is not here: %v", err)
 	}
 	if f := z.stat("kept"); f.State != "remote" || !strings.Contains(f.Why, "the store is off") {
@@ -302,7 +302,7 @@ func TestDisableWithRemoteFiles(t *testing.T) {
 		t.Errorf("the bucket was changed while the store was off")
 	}
 	z.must("enable", z.mnt)
-	if n, err := unix.Pread(fd, buf, 1<<20); n != len(buf) || err != nil || difference(buf, body[1<<20:1<<20+100]) != "" {
+	if n, err := pread(fd, buf, 1<<20); n != len(buf) || err != nil || difference(buf, body[1<<20:1<<20+100]) != "" {
 		t.Errorf("read through the descriptor that was open all the time: %d %v", n, err)
 	}
 	z.flush()

@@ -98,7 +98,8 @@ func TestLimitsWhileRunning(t *testing.T) {
 
 	for _, bad := range []struct{ word, says string }{
 		{"part-size=1MiB", "5MiB to 5GiB; nothing was changed"},
-		{"s3.access-key=AKIA", "edit the config file and mount again"},
+		{"cache-size=1GiB", "edit the config file and mount again"},
+		{"s3.access-key=AKIA", "set both or neither; nothing was changed"},
 	} {
 		if c := z.run("config", "set", "upload-limit=7MiB", bad.word, z.mnt); c.code == 0 || !strings.Contains(c.stderr, bad.says) {
 			t.Errorf("want %q:\n%v", bad.says, c)

@@ -18,6 +18,15 @@ import (
 // of a file's bytes, a symlink's target.
 func treeOf(t testing.TB, root string) map[string]string {
 	t.Helper()
+	tree, err := readTree(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+// readTree is treeOf for one who may look again.
+func readTree(root string) (map[string]string, error) {
 	tree := map[string]string{}
 	err := filepath.WalkDir(root, func(path string, entry iofs.DirEntry, err error) error {
 		if err != nil || path == root {
@@ -53,10 +62,7 @@ func treeOf(t testing.TB, root string) map[string]string {
 		tree[name] = text
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tree
+	return tree, err
 }
 
 // treeDifference says how the tree at a differs from that at b, "" where it does not.

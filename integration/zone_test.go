@@ -3,7 +3,6 @@ package integration
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +21,8 @@ import (
 // zone is one mount with its directories. Its commands run the built program; its
 // daemon ends with the test.
 type zone struct {
-	t testing.TB
+	t    testing.TB
+	name string // among the zones of its depot
 
 	dir   string // all of it
 	share string // the cache directory
@@ -53,7 +53,9 @@ func (z *zone) hangs() {
 type setting func(*zone)
 
 // on has the zone use a depot.
-func on(d *depot) setting { return func(z *zone) { z.depot = d } }
+func on(d *depot) setting {
+	return func(z *zone) { z.depot, z.name = d, fmt.Sprintf("z%d", d.zones.Add(1)) }
+}
 
 // with adds mount options.
 func with(args ...string) setting { return func(z *zone) { z.args = append(z.args, args...) } }
@@ -72,7 +74,7 @@ func newZone(t testing.TB, settings ...setting) *zone {
 // newUnmounted makes the directories of a zone.
 func newUnmounted(t testing.TB, settings ...setting) *zone {
 	t.Helper()
-	z := &zone{t: t, dir: t.TempDir()}
+	z := &zone{t: t, name: "z1", dir: t.TempDir()}
 	z.share, z.state, z.mnt = filepath.Join(z.dir, "share"), filepath.Join(z.dir, "state"), filepath.Join(z.dir, "mnt")
 	for _, dir := range []string{z.share, z.mnt} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -127,7 +129,19 @@ const commandTime = patience + time.Minute
 // run runs depotfs.
 func (z *zone) run(args ...string) command {
 	z.t.Helper()
+	return z.runIn("", args...)
+}
+
+// inside runs depotfs in the mount, which it need not name then.
+func (z *zone) inside(args ...string) command {
+	z.t.Helper()
+	return z.runIn(z.mnt, args...)
+}
+
+func (z *zone) runIn(dir string, args ...string) command {
+	z.t.Helper()
 	cmd := exec.Command(depotfsBin, args...)
+	cmd.Dir = dir
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + z.dir, "TMPDIR=" + os.Getenv("TMPDIR")}, z.env...)
 	if z.depot != nil {
 		cmd.Env = append(cmd.Env, "AWS_ACCESS_KEY_ID="+z.depot.AccessKey, "AWS_SECRET_ACCESS_KEY="+z.depot.SecretKey)
@@ -159,7 +173,7 @@ func (z *zone) must(args ...string) string {
 
 // mountArgs is the command line of a mount of this zone.
 func (z *zone) mountArgs(extra ...string) []string {
-	args := []string{"mount", "--cache-dir", z.share, "--state-dir", z.state, "--zone", "z1"}
+	args := []string{"mount", "--cache-dir", z.share, "--state-dir", z.state, "--zone", z.name}
 	if z.depot != nil {
 		args = append(args, "--bucket", z.depot.Name, "--endpoint", z.depot.endpoint, "--prefix", z.depot.prefix)
 	}
@@ -285,109 +299,6 @@ func (z *zone) logTail() string {
 
 // path is a path in the mount.
 func (z *zone) path(name string) string { return filepath.Join(z.mnt, name) }
-
-// status is `depotfs status --json`, as far as tests look at it.
-type status struct {
-	Passthrough bool `json:"passthrough"`
-	Store       struct {
-		State    string           `json:"state"`
-		Reason   string           `json:"reason"`
-		Error    string           `json:"error"`
-		Listing  string           `json:"listing"`
-		Sent     int64            `json:"bytes_sent"`
-		Received int64            `json:"bytes_received"`
-		Requests map[string]int64 `json:"requests"`
-	} `json:"store"`
-	Pending struct {
-		Files     int64   `json:"files"`
-		Bytes     int64   `json:"bytes"`
-		Moves     int64   `json:"moves"`
-		Removals  int64   `json:"removals"`
-		Oldest    float64 `json:"oldest_seconds"`
-		Uploading []struct {
-			Path string `json:"path"`
-			Done int64  `json:"done_bytes"`
-		} `json:"uploading"`
-	} `json:"pending"`
-	Limits struct {
-		Upload   int64 `json:"upload_limit"`
-		Download int64 `json:"download_limit"`
-		Parts    int   `json:"upload_parts"`
-		PartSize int64 `json:"part_size"`
-	} `json:"limits"`
-	Adoption struct {
-		State     string `json:"state"`
-		DirsDone  int64  `json:"dirs_done"`
-		DirsLeft  int64  `json:"dirs_left"`
-		Files     int64  `json:"files"`
-		Compared  int64  `json:"compared"`
-		Same      int64  `json:"same"`
-		Uploaded  int64  `json:"uploaded"`
-		Conflicts int64  `json:"conflicts"`
-		Comparing int64  `json:"comparing"`
-	} `json:"adoption"`
-	Cache struct {
-		Files      int64 `json:"files"`
-		Resident   int64 `json:"resident_files"`
-		Partial    int64 `json:"partial_files"`
-		Remote     int64 `json:"remote_files"`
-		Unshowable int64 `json:"unshowable_objects"`
-		ReadHits   int64 `json:"read_hits"`
-		ReadMisses int64 `json:"read_misses"`
-	} `json:"cache"`
-	Problems []struct {
-		Path, Kind, Reason string
-	} `json:"problems"`
-}
-
-func (z *zone) status() status {
-	z.t.Helper()
-	var s status
-	if err := json.Unmarshal([]byte(z.must("status", "--json", z.mnt)), &s); err != nil {
-		z.t.Fatalf("status --json: %v", err)
-	}
-	return s
-}
-
-// fileStatus is one file of `depotfs stat --json`.
-type fileStatus struct {
-	Path    string `json:"path"`
-	Type    string `json:"type"`
-	State   string `json:"state"`
-	Size    int64  `json:"size"`
-	Here    int64  `json:"bytes_here"`
-	Pending int64  `json:"bytes_pending"`
-	Key     string `json:"key"`
-	ETag    string `json:"etag"`
-	CRC64   string `json:"crc64nvme"`
-	Why     string `json:"why"`
-}
-
-func (z *zone) stat(name string) fileStatus {
-	z.t.Helper()
-	var all []fileStatus
-	if err := json.Unmarshal([]byte(z.must("stat", "--json", z.path(name))), &all); err != nil || len(all) != 1 {
-		z.t.Fatalf("stat --json %s: %d files, %v", name, len(all), err)
-	}
-	return all[0]
-}
-
-// states is `depotfs ls --json` as a map from path to state, of files only.
-func (z *zone) states(args ...string) map[string]string {
-	z.t.Helper()
-	found := map[string]string{}
-	dec := json.NewDecoder(strings.NewReader(z.must(append(append([]string{"ls", "--json"}, args...), z.mnt)...)))
-	for dec.More() {
-		var f fileStatus
-		if err := dec.Decode(&f); err != nil {
-			z.t.Fatalf("ls --json: %v", err)
-		}
-		if f.Type == "file" {
-			found[f.Path] = f.State
-		}
-	}
-	return found
-}
 
 // paths are names as paths in the mount; none is all of it.
 func (z *zone) paths(names []string) []string {

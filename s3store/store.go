@@ -19,13 +19,14 @@ import (
 )
 
 // Store is one bucket. It is safe for concurrent use and never changes, but for
-// the transfer limits and what Probe finds out: new settings make a new Store.
+// the transfer limits and what Probe finds out: new settings make a new Store (Renew).
 type Store struct {
 	cfg    Config
 	keys   *keyring
 	trans  *transport
 	client *s3.Client
 	can    atomic.Pointer[abilities]
+	closed atomic.Bool
 }
 
 var _ cache.Store = (*Store)(nil)
@@ -45,7 +46,14 @@ var assumed = abilities{
 }
 
 // New makes a Store of a valid Config. It starts nothing and asks nobody.
-func New(cfg Config) (*Store, error) {
+func New(cfg Config) (*Store, error) { return newStore(cfg, nil) }
+
+// Renew makes a Store that is to take the place of s: the same depot by other settings.
+// Both count together and keep together within the transfer limits, which are those of s
+// (see SetLimits). s goes on until it is closed.
+func (s *Store) Renew(cfg Config) (*Store, error) { return newStore(cfg, s.trans.traffic) }
+
+func newStore(cfg Config, counts *traffic) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("store settings: %w", err)
 	}
@@ -54,7 +62,10 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store settings: %w", err)
 	}
-	s := &Store{cfg: cfg, keys: newKeyring(cfg), trans: newTransport(cfg)}
+	if counts == nil {
+		counts = newTraffic(cfg)
+	}
+	s := &Store{cfg: cfg, keys: newKeyring(cfg), trans: newTransport(cfg, counts)}
 	start := assumed
 	s.can.Store(&start)
 	options := s3.Options{
@@ -70,6 +81,7 @@ func New(cfg Config) (*Store, error) {
 			o.MaxAttempts = cfg.MaxErrorRetry + 1
 			o.Backoff = retry.BackoffDelayerFunc(backoff)
 			o.RateLimiter = ratelimit.None // MaxErrorRetry is a promise, not a hope
+			o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(s.whenOpen)}, o.Retryables...)
 		}),
 		Logger: logging.LoggerFunc(func(_ logging.Classification, format string, v ...any) {
 			cfg.Log.Debug("s3 sdk", "message", s.keys.redact(fmt.Sprintf(format, v...)))
@@ -101,8 +113,19 @@ func backoff(attempt int, _ error) (time.Duration, error) {
 	return rand.N(most), nil
 }
 
-// Close closes idle connections; requests that run go on.
-func (s *Store) Close() { s.trans.base.CloseIdleConnections() }
+// Close closes idle connections. Requests that run go on; one that fails is not retried.
+func (s *Store) Close() {
+	s.closed.Store(true)
+	s.trans.base.CloseIdleConnections()
+}
+
+// whenOpen ends the retries of a Store that was closed.
+func (s *Store) whenOpen(error) aws.Ternary {
+	if s.closed.Load() {
+		return aws.FalseTernary
+	}
+	return aws.UnknownTernary
+}
 
 // SetLimits changes the transfer limits, in bytes of objects per second, also
 // for transfers that run; 0 is unlimited.

@@ -22,8 +22,14 @@ const thinkTime = 10 * time.Minute
 
 // transport sends the requests: it counts, limits and watches.
 type transport struct {
-	base     *http.Transport
-	socket   time.Duration
+	*traffic
+	base   *http.Transport
+	socket time.Duration
+}
+
+// traffic counts and limits what goes to one depot and comes from it, whatever its
+// settings are at the time.
+type traffic struct {
 	upload   *limit
 	download *limit
 
@@ -33,10 +39,15 @@ type transport struct {
 	requests        map[string]int64 // guarded by mu
 }
 
-func newTransport(c Config) *transport {
+func newTraffic(c Config) *traffic {
+	return &traffic{upload: newLimit(c.UploadLimit), download: newLimit(c.DownloadLimit), requests: make(map[string]int64)}
+}
+
+func newTransport(c Config, counts *traffic) *transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // parts in parallel want connections in parallel
 	return &transport{
+		traffic: counts,
 		base: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment, // never for loopback
 			DialContext:         dialer(c.ConnectTimeout, c.SocketTimeout),
@@ -55,10 +66,7 @@ func newTransport(c Config) *transport {
 			WriteBufferSize:       64 << 10,
 			Protocols:             protocols,
 		},
-		socket:   c.SocketTimeout,
-		upload:   newLimit(c.UploadLimit),
-		download: newLimit(c.DownloadLimit),
-		requests: make(map[string]int64),
+		socket: c.SocketTimeout,
 	}
 }
 
@@ -120,7 +128,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-func (t *transport) usage() cache.StoreUsage {
+func (t *traffic) usage() cache.StoreUsage {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return cache.StoreUsage{

@@ -49,6 +49,13 @@ func encodeInode(n *Inode) []byte {
 	e.int(n.FinishedAt)
 	e.int(n.LastUsed)
 	e.string(n.Zeros)
+	e.int(n.MadeAt)
+	e.string(n.Origin)
+	e.int(n.MovedAt)
+	if n.AttrAt != 0 { // few have it, and records from before end here
+		e.int(n.AttrAt)
+		e.string(n.AttrBy)
+	}
 	return e.buf
 }
 
@@ -92,6 +99,11 @@ func decodeInode(ino Ino, buf []byte) (*Inode, error) {
 	n.FinishedAt = d.int()
 	n.LastUsed = d.int()
 	n.Zeros = d.string()
+	n.MadeAt = d.int()
+	n.Origin = d.string()
+	n.MovedAt = d.int()
+	n.AttrAt = d.int()
+	n.AttrBy = d.string()
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -53,7 +53,7 @@ func decodeQueueItem(ino Ino, buf []byte) (*QueueItem, error) {
 }
 
 func encodeRemoval(r *Removal) []byte {
-	e := newEncoder(48 + len(r.ETag) + len(r.Path) + len(r.LastError))
+	e := newEncoder(80 + len(r.ETag) + len(r.Path) + len(r.LastError) + len(r.Trash))
 	e.string(r.ETag)
 	e.string(r.Path)
 	e.int(r.Since)
@@ -62,12 +62,19 @@ func encodeRemoval(r *Removal) []byte {
 	e.string(r.LastError)
 	e.string(r.Version)
 	e.string(r.UploadID)
+	e.string(r.Trash)
+	e.int(r.Size)
+	e.uint(uint64(r.Mode))
+	e.uint(uint64(r.UID))
+	e.uint(uint64(r.GID))
+	e.int(r.Mtime)
 	return e.buf
 }
 
 func decodeRemoval(key string, buf []byte) (*Removal, error) {
 	d := newDecoder(buf)
-	r := &Removal{Key: key, ETag: d.string(), Path: d.string(), Since: d.int(), NotBefore: d.int(), Attempts: d.uint32(), LastError: d.string(), Version: d.string(), UploadID: d.string()}
+	r := &Removal{Key: key, ETag: d.string(), Path: d.string(), Since: d.int(), NotBefore: d.int(), Attempts: d.uint32(), LastError: d.string(), Version: d.string(), UploadID: d.string(),
+		Trash: d.string(), Size: d.int(), Mode: d.uint32(), UID: d.uint32(), GID: d.uint32(), Mtime: d.int()}
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -113,7 +120,7 @@ func decodePart(number int, buf []byte) (UploadPart, error) {
 }
 
 func encodeIntent(t *Intent) []byte {
-	e := newEncoder(64 + len(t.From) + len(t.To) + len(t.NewName) + len(t.OldName))
+	e := newEncoder(64 + len(t.From) + len(t.To) + len(t.NewName) + len(t.OldName) + len(t.Zone))
 	e.byte(byte(t.Kind))
 	e.uint(uint64(t.Ino))
 	e.string(t.From)
@@ -125,6 +132,7 @@ func encodeIntent(t *Intent) []byte {
 	e.string(t.OldName)
 	e.uint(t.ShareIno)
 	e.int(t.Time)
+	e.string(t.Zone)
 	return e.buf
 }
 
@@ -132,7 +140,7 @@ func decodeIntent(seq uint64, buf []byte) (*Intent, error) {
 	d := newDecoder(buf)
 	t := &Intent{
 		Seq: seq, Kind: IntentKind(d.byte()), Ino: Ino(d.uint()), From: d.string(), To: d.string(), Victim: Ino(d.uint()),
-		NewParent: Ino(d.uint()), NewName: d.string(), OldParent: Ino(d.uint()), OldName: d.string(), ShareIno: d.uint(), Time: d.int(),
+		NewParent: Ino(d.uint()), NewName: d.string(), OldParent: Ino(d.uint()), OldName: d.string(), ShareIno: d.uint(), Time: d.int(), Zone: d.string(),
 	}
 	if d.err != nil {
 		return nil, d.err
@@ -219,4 +227,25 @@ func chunkKey(ino Ino, chunk uint32) []byte {
 	binary.BigEndian.PutUint64(k[1:], uint64(ino))
 	binary.BigEndian.PutUint32(k[9:], chunk)
 	return k
+}
+
+func encodeTombstone(t *Tombstone) []byte {
+	e := newEncoder(24 + len(t.Zone) + len(t.Key) + len(t.To))
+	e.int(t.Time)
+	e.string(t.Zone)
+	e.string(t.Key)
+	e.string(t.To)
+	e.int(t.RmdirAt)
+	e.string(t.RmdirBy)
+	return e.buf
+}
+
+func decodeTombstone(path string, buf []byte) (*Tombstone, error) {
+	d := newDecoder(buf)
+	t := &Tombstone{Path: path, Time: d.int(), Zone: d.string(), Key: d.string(), To: d.string()}
+	t.RmdirAt, t.RmdirBy = d.int(), d.string() // they came later
+	if d.err != nil {
+		return nil, d.err
+	}
+	return t, nil
 }

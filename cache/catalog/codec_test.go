@@ -20,7 +20,7 @@ var codecs = []codec{
 	{"inode", func(b []byte) (any, error) { return decodeInode(7, b) }, func(v any) []byte { return encodeInode(v.(*Inode)) },
 		&Inode{Ino: 7, Mode: math.MaxUint32, UID: 1, GID: 2, Rdev: 3, Nlink: 4, Size: math.MinInt64, Blocks: 5, Atime: math.MaxInt64, Mtime: -1, Ctime: 6,
 			Target: "t\x00\xff", Links: []Link{{Parent: 1, Name: "m"}, {Parent: math.MaxUint64}}, State: 255, Gen: math.MaxUint64, Stamp: Stamp{Ino: 1, Size: -2, Mtime: 3, Ctime: -4},
-			Base: Version{Gen: 1, Size: 2, CRC64: 3, HasCRC: true}, BaseLimit: 4, Objects: []Object{{Key: "k", ETag: "e", VersionID: "v", Gen: 5}, {}}, Flags: math.MaxUint32, DirtySince: 1, FinishedAt: 2, LastUsed: 3, Zeros: "z"}},
+			Base: Version{Gen: 1, Size: 2, CRC64: 3, HasCRC: true}, BaseLimit: 4, Objects: []Object{{Key: "k", ETag: "e", VersionID: "v", Gen: 5}, {}}, Flags: math.MaxUint32, DirtySince: 1, FinishedAt: 2, LastUsed: 3, Zeros: "z", MadeAt: -4, Origin: "o", MovedAt: 5, AttrAt: 6, AttrBy: "a"}},
 	{"dirent", func(b []byte) (any, error) { return decodeDirent(1, "n", b) }, func(v any) []byte { return encodeDirent(v.(Dirent)) },
 		Dirent{Parent: 1, Name: "n", Ino: 2, Type: 3, Cookie: math.MaxUint64}},
 	{"cookie", func(b []byte) (any, error) { return decodeCookie(1, 9, b) }, func(v any) []byte { return encodeCookie(v.(Dirent)) },
@@ -28,7 +28,9 @@ var codecs = []codec{
 	{"queue item", func(b []byte) (any, error) { return decodeQueueItem(1, b) }, func(v any) []byte { return encodeQueueItem(v.(*QueueItem)) },
 		&QueueItem{Ino: 1, Subtree: true, NotBefore: 2, Since: 3, Attempts: 4, LastError: "e"}},
 	{"removal", func(b []byte) (any, error) { return decodeRemoval("k", b) }, func(v any) []byte { return encodeRemoval(v.(*Removal)) },
-		&Removal{Key: "k", ETag: "e", Path: "p", Since: 1, NotBefore: 2, Attempts: 3, LastError: "l", Version: "v", UploadID: "u"}},
+		&Removal{Key: "k", ETag: "e", Path: "p", Since: 1, NotBefore: 2, Attempts: 3, LastError: "l", Version: "v", UploadID: "u", Trash: "t", Size: -1, Mode: 5, UID: 6, GID: 7, Mtime: -8}},
+	{"tombstone", func(b []byte) (any, error) { return decodeTombstone("p", b) }, func(v any) []byte { return encodeTombstone(v.(*Tombstone)) },
+		&Tombstone{Path: "p", Time: -1, Zone: "z", Key: "k", To: "t", RmdirAt: 7, RmdirBy: "r"}},
 	{"upload", func(b []byte) (any, error) { return decodeUpload(1, b) }, func(v any) []byte { return encodeUpload(v.(*Upload)) },
 		&Upload{Ino: 1, Key: "k", UploadID: "u", PartSize: 2, Size: 3, Gen: 4, Stamp: Stamp{Ino: 5, Size: 6, Mtime: 7, Ctime: 8}, Created: 9, CRC64: 10, HasCRC: true}},
 	{"part", func(b []byte) (any, error) { return decodePart(1, b) }, func(v any) []byte { return encodePart(v.(UploadPart)) },
@@ -36,15 +38,24 @@ var codecs = []codec{
 	{"sums", func(b []byte) (any, error) { return decodeSums(b) }, func(v any) []byte { return encodeSums(v.(*Sums)) },
 		&Sums{Gen: 1, Size: 2, Grain: 3, CRC64: []uint64{math.MaxUint64, 4}, Known: []bool{true, false}}},
 	{"intent", func(b []byte) (any, error) { return decodeIntent(1, b) }, func(v any) []byte { return encodeIntent(v.(*Intent)) },
-		&Intent{Seq: 1, Kind: IntentOrphan, Ino: 2, From: "f", To: "t", Victim: 3, NewParent: 4, NewName: "n", OldParent: 5, OldName: "o", ShareIno: 6, Time: 7}},
+		&Intent{Seq: 1, Kind: IntentOrphan, Ino: 2, From: "f", To: "t", Victim: 3, NewParent: 4, NewName: "n", OldParent: 5, OldName: "o", ShareIno: 6, Time: 7, Zone: "z"}},
 	{"extents", func(b []byte) (any, error) { return decodeExtents(b) }, func(v any) []byte { b, _ := encodeExtents(v.(Extents)); return b },
 		Extents{[]Range{{0, 1}, {2, 3}, {math.MaxInt64 - 1, math.MaxInt64}}, []Range{{2, 3}}}},
 	{"bytes", func(b []byte) (any, error) { return decodeBytes(b) }, func(v any) []byte { return encodeBytes(v.([]byte)) },
 		[]byte("v\x00")},
 	{"totals", func(b []byte) (any, error) { return decodeTotals(b) }, func(v any) []byte { return encodeTotals(v.(Totals)) },
 		Totals{1, 2, 3, map[State]int64{4: 5}, map[State]int64{4: -6}}},
+	{"held delete", func(b []byte) (any, error) { return decodeHeldDelete("p", b) }, func(v any) []byte { return encodeHeldDelete(v.(*HeldDelete)) },
+		&HeldDelete{Path: "p", Kind: DeleteHidden, Burst: 1, Time: 2, Told: true, Trash: "t", Saved: true, Inode: sampleOf(9)}},
 	{"number", func(b []byte) (any, error) { return decodeNumber(b) }, func(v any) []byte { return encodeNumber(v.(uint64)) },
 		uint64(math.MaxUint64)},
+}
+
+// sampleOf is an inode with something in every field.
+func sampleOf(ino Ino) *Inode {
+	return &Inode{Ino: ino, Mode: 1, UID: 2, GID: 3, Rdev: 4, Nlink: 5, Size: 6, Blocks: 7, Atime: 8, Mtime: 9, Ctime: 10, Target: "t", Links: []Link{{Parent: 1, Name: "n"}},
+		State: 1, Gen: 11, Stamp: Stamp{Ino: 1, Size: 2, Mtime: 3, Ctime: 4}, Base: Version{Gen: 1, Size: 2, CRC64: 3, HasCRC: true}, BaseLimit: 12,
+		Objects: []Object{{Key: "k", ETag: "e", VersionID: "v", Gen: 1}}, Flags: FlagPinned, DirtySince: 13, FinishedAt: 14, LastUsed: 15, Zeros: "z", MadeAt: 16, Origin: "o", MovedAt: 17, AttrAt: 18, AttrBy: "a"}
 }
 
 func TestCodecsKeepEveryField(t *testing.T) {

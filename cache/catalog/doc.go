@@ -28,6 +28,12 @@
 //	p ino number      UploadPart
 //	t seq             Intent
 //	k key             the inode that owns an object key
+//	n number          change record that other zones are to be told
+//	b path            Tombstone
+//	w path            change record of another zone that waits
+//	v path            attributes of what has lost its name, as a change record
+//	l 'p' path        HeldDelete
+//	l 'k' key         the path of the one that has the object
 //	s name            setting
 //
 // Values start with a version byte; fields are varints and counted strings.

@@ -10,16 +10,21 @@ const (
 	kindDirent = 'd' // parent, name -> ino, type, cookie
 	kindCookie = 'c' // parent, cookie -> ino, type, name
 	// 'h' was a key that was deleted and never stored.
-	kindXattr   = 'x' // ino, name -> value
-	kindExtents = 'e' // ino, chunk -> Extents
-	kindQueue   = 'q' // ino -> QueueItem
-	kindRemoval = 'r' // object key -> Removal
-	kindUpload  = 'u' // ino -> Upload
-	kindPart    = 'p' // ino, part number -> UploadPart
-	kindSums    = 'g' // ino -> Sums
-	kindIntent  = 't' // seq -> Intent
-	kindOwner   = 'k' // object key -> ino
-	kindSetting = 's' // name -> value
+	kindXattr    = 'x' // ino, name -> value
+	kindExtents  = 'e' // ino, chunk -> Extents
+	kindQueue    = 'q' // ino -> QueueItem
+	kindRemoval  = 'r' // object key -> Removal
+	kindUpload   = 'u' // ino -> Upload
+	kindPart     = 'p' // ino, part number -> UploadPart
+	kindSums     = 'g' // ino -> Sums
+	kindIntent   = 't' // seq -> Intent
+	kindOwner    = 'k' // object key -> ino
+	kindSetting  = 's' // name -> value
+	kindNews     = 'n' // number -> change record that other zones are to be told; 0: the last number given
+	kindDead     = 'b' // path -> Tombstone
+	kindHeld     = 'w' // path -> change record of another zone that cannot be applied yet
+	kindKeptAttr = 'v' // path, of a directory with '/' behind it -> change record that says its attributes
+	kindKept     = 'l' // 'p', path -> HeldDelete; 'k', object key -> path of the one that has the object
 )
 
 func numberKey(kind byte, n uint64) []byte {

@@ -3,7 +3,9 @@ package catalog
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,6 +29,11 @@ func (c *Catalog) Trim() error {
 	if err != nil {
 		return err
 	}
+	// The kernel walks over all of our pages to tell what is mapped. Tables that are smaller
+	// than the bound altogether need no such question.
+	if size, err := sizeOfTables(dir); err != nil || size <= c.o.MaxMapped {
+		return err
+	}
 	tables, mapped, err := mappedTables(dir)
 	if err != nil || mapped <= c.o.MaxMapped {
 		return err
@@ -41,6 +48,29 @@ func (c *Catalog) Trim() error {
 	}
 	return nil
 }
+
+// sizeOfTables adds up the tables in dir.
+func sizeOfTables(dir string) (size int64, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != tableSuffix {
+			continue
+		}
+		switch info, err := e.Info(); {
+		case err == nil:
+			size += info.Size()
+		case !errors.Is(err, fs.ErrNotExist): // a compaction has removed it
+			return 0, err
+		}
+	}
+	return size, nil
+}
+
+// tableSuffix ends the names of Badger's tables.
+const tableSuffix = ".sst"
 
 // mapping is a range of the process's memory.
 type mapping struct{ start, end uintptr }
@@ -64,14 +94,20 @@ func mappedTables(dir string) (tables []mapping, resident int64, err error) {
 			}
 			resident += n << 10
 		}
+		if len(line) == 0 || !isHex(line[0]) {
+			continue // a property of the mapping before, whose names are capitalized
+		}
 		var m mapping
 		if n, _ := fmt.Sscanf(string(line), "%x-%x ", &m.start, &m.end); n != 2 {
 			continue
 		}
 		at := bytes.IndexByte(line, '/')
-		if table = at >= 0 && filepath.Dir(string(line[at:])) == dir && bytes.HasSuffix(line, []byte(".sst")); table {
+		if table = at >= 0 && filepath.Dir(string(line[at:])) == dir && bytes.HasSuffix(line, []byte(tableSuffix)); table {
 			tables = append(tables, m)
 		}
 	}
 	return tables, resident, lines.Err()
 }
+
+// isHex tells whether an address in smaps begins with b.
+func isHex(b byte) bool { return b >= '0' && b <= '9' || b >= 'a' && b <= 'f' }

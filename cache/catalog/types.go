@@ -71,6 +71,32 @@ type Inode struct {
 	LastUsed   int64 // ns; last open or read, for eviction
 
 	Zeros string // zero map of Base (see extent.DecodeZeros); "" = none is known
+
+	// MadeAt is when Base was finished (a directory or symlink: made) by the store's clock,
+	// in ns, and Origin the zone that did it; 0 and "" = the bucket did not say.
+	MadeAt int64
+	Origin string
+	// MovedAt is when it got its name by a rename, by the store's clock; what is in a directory
+	// has its name from then on, too. 0 for what was never renamed.
+	MovedAt int64
+	// AttrAt is when the attributes were set, where that was after MadeAt, and AttrBy the
+	// zone that did it; 0 and "" = they came with the version.
+	AttrAt int64
+	AttrBy string
+}
+
+// Tombstone says that a path was deleted or renamed, so that an older version of it that
+// another zone tells of later does not come back, or goes where the rename took the path.
+// Files and directories of one name do not know of each other.
+type Tombstone struct {
+	Path string
+	Time int64  // ns by the store's clock; 0 = only a directory was deleted
+	Zone string // that deleted or renamed it
+	Key  string // of the object that had the path; "" = none
+	To   string // the path after the rename; "" = it was deleted
+
+	RmdirAt int64  // ns: when a directory of that name was last deleted; 0 = never
+	RmdirBy string // the zone that did it
 }
 
 // Flags are independent facts about an inode.
@@ -87,6 +113,8 @@ const (
 	FlagXattrs                      // has, or had, extended attributes: without it DeleteInode looks for none
 	FlagUnseen                      // made by others while Base was not here: Base is kept as a conflict before it is replaced
 	FlagWriting                     // FlagAdopted, and open for writing with Stamp: another stamp after a crash is newer than the depot's
+	FlagForeign                     // without a name: the objects that it is read from are another zone's to remove
+	FlagHeld                        // FlagOrphan, and its delete is held: the objects are the HeldDelete's
 )
 
 // Dirent is a name in a directory.
@@ -119,6 +147,12 @@ type Removal struct {
 	LastError string
 	UploadID  string // a multipart upload of the key that is to be aborted too; "" = none
 	Version   string // delete only what carries this version mark in its metadata; "" = see ETag
+
+	Trash string // the key that keeps a copy of the object before it goes; "" = none is kept
+	Size  int64  // of the object, where Trash is set; negative = not known
+	// What the copy's metadata say where the object's are out of date; Mode 0: they are not.
+	Mode, UID, GID uint32
+	Mtime          int64 // ns
 }
 
 // Upload is the durable record of an upload under way. UploadID is "" while it is
@@ -181,4 +215,5 @@ type Intent struct {
 	OldName   string
 	ShareIno  uint64 // the share's inode number of From, to tell done from not done
 	Time      int64
+	Zone      string // not of this zone's users, but of another zone, which did it at Time; "" = ours
 }

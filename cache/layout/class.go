@@ -18,7 +18,16 @@ type Class struct {
 	Eager    bool          // other zones fetch it before anybody asks
 	Fill     bool          // once read in part, the rest follows in the background
 	Priority int           // of transfers that wait, the largest goes first
+	Deletes  Deletes       // "" = DeleteGlobal
 }
+
+// Deletes is what it means to delete a file that another zone made.
+type Deletes string
+
+const (
+	DeleteGlobal Deletes = "global" // it is gone in every zone
+	DeleteOrigin Deletes = "origin" // it is hidden in the zone that deletes it; only its maker's delete is for all
+)
 
 // Rule gives the paths that match Glob a class. Globs are those of doublestar:
 // "*" stops at a slash, "**" does not.
@@ -81,6 +90,8 @@ func (rs Rules) Validate() error {
 			return fmt.Errorf("class %s: glob %q: %w", r.Class.Name, r.Glob, doublestar.ErrBadPattern)
 		case r.Class.Settle < 0:
 			return fmt.Errorf("class %s: the settle time %s is negative", r.Class.Name, r.Class.Settle)
+		case r.Class.Deletes != "" && r.Class.Deletes != DeleteGlobal && r.Class.Deletes != DeleteOrigin:
+			return fmt.Errorf("class %s: deletes are %s or %s, not %q", r.Class.Name, DeleteGlobal, DeleteOrigin, r.Class.Deletes)
 		}
 	}
 	if len(rs) == 0 {

@@ -98,6 +98,7 @@ func TestRulesValidate(t *testing.T) {
 		"no name":         {{Glob: "**"}},
 		"bad glob":        {{Glob: "a[", Class: class}},
 		"absolute":        {{Glob: "/a/**", Class: class}},
+		"odd deletes":     {{Glob: "**", Class: layout.Class{Name: "c", Deletes: "some"}}},
 		"negative settle": {{Glob: "**", Class: layout.Class{Name: "c", Settle: -1}}},
 	} {
 		if rules.Validate() == nil {

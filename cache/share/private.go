@@ -1,7 +1,6 @@
 package share
 
 import (
-	"path"
 	"strconv"
 	"time"
 )
@@ -54,7 +53,7 @@ func EvictPath(ino uint64) string { return EvictDir + "/" + decimal(ino) }
 
 // ConflictPath is where a file goes that others put in the way of one of ours.
 func ConflictPath(now time.Time, rel string) string {
-	return ConflictDir + "/" + now.UTC().Format("20060102T150405.000000000Z") + "/" + path.Base(rel)
+	return ConflictDir + "/" + now.UTC().Format("20060102T150405.000000000Z") + "/" + rel
 }
 
 func decimal(ino uint64) string { return strconv.FormatUint(ino, 10) }

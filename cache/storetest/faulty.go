@@ -42,14 +42,15 @@ type Faulty struct {
 
 	mu     sync.Mutex
 	faults []*Fault   // guarded by mu
-	calls  map[Op]int // guarded by mu
+	calls  map[Op]int // guarded by mu: all but those between zones
+	zones  map[Op]int // guarded by mu: those between zones
 }
 
 var _ cache.Store = (*Faulty)(nil)
 
 // NewFaulty makes a faulty front of s without faults.
 func NewFaulty(s cache.Store) *Faulty {
-	return &Faulty{store: s, calls: make(map[Op]int)}
+	return &Faulty{store: s, calls: make(map[Op]int), zones: make(map[Op]int)}
 }
 
 // SetDown makes every request, and every body that is being read, fail with
@@ -85,15 +86,21 @@ func (f *Faulty) Pending() int {
 	return n
 }
 
-// Calls says how many requests of a kind have come, those that failed included.
-func (f *Faulty) Calls(op Op) int {
+// Calls says how many requests of a kind have come, those that failed included, and those
+// BetweenZones not.
+func (f *Faulty) Calls(op Op) int { return f.count(op, f.calls) }
+
+// ZoneCalls is Calls for those BetweenZones alone.
+func (f *Faulty) ZoneCalls(op Op) int { return f.count(op, f.zones) }
+
+func (f *Faulty) count(op Op, calls map[Op]int) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if op != Any {
-		return f.calls[op]
+		return calls[op]
 	}
 	n := 0
-	for _, c := range f.calls {
+	for _, c := range calls {
 		n += c
 	}
 	return n
@@ -103,7 +110,11 @@ func (f *Faulty) Calls(op Op) int {
 // request itself. The fault is never nil.
 func (f *Faulty) begin(ctx context.Context, op Op, key string) (*Fault, error) {
 	f.mu.Lock()
-	f.calls[op]++
+	if BetweenZones(key) {
+		f.zones[op]++
+	} else {
+		f.calls[op]++
+	}
 	x := &Fault{}
 	if i := slices.IndexFunc(f.faults, func(x *Fault) bool { return x.strikes(op, key) }); i >= 0 {
 		x = f.faults[i]

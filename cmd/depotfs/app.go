@@ -13,6 +13,7 @@ import (
 
 // system is what the commands touch of the world around them; tests replace it.
 type system struct {
+	in        io.Reader
 	out, err  io.Writer
 	lookupEnv func(string) (string, bool)
 	environ   func() []string
@@ -66,6 +67,11 @@ func (s *system) app() *cli.App {
 			s.evictCommand(),
 			s.pinCommand("pin", "keep local bytes of files, whatever the cache size", true),
 			s.pinCommand("unpin", "let files be evicted again", false),
+			s.deletesCommand(),
+			s.trashCommand(),
+			s.conflictsCommand(),
+			s.refreshCommand(),
+			s.zonesCommand(),
 			s.enableCommand(),
 			s.disableCommand(),
 			s.configCommand(),

@@ -56,7 +56,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"no command", nil, 2, "name a command"},
 		{"unknown command", []string{"moutn"}, 2, `unknown command "moutn": did you mean depotfs mount?`},
-		{"command of a later version", []string{"zones"}, 2, `unknown command "zones"; see depotfs --help`},
+		{"command of a later version", []string{"check"}, 2, `unknown command "check"; see depotfs --help`},
 		{"unknown option", mount("--cach-size=1", at("mnt")), 2, "mount: unknown option --cach-size: did you mean --cache-size?"},
 		{"option of another command", []string{"status", "--timeout", "1s"}, 2, "status: unknown option --timeout"},
 		{"option without its value", []string{"mount", "/x", "--zone"}, 2, "mount: option --zone needs a value"},

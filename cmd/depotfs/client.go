@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -81,7 +82,25 @@ func (c *client) stream(ctx context.Context, what string, req pathsRequest, on f
 	}
 }
 
+// open asks for the bytes of an entry; the caller closes them.
+func (c *client) open(ctx context.Context, what, entry string) (io.ReadCloser, int64, error) {
+	answer, err := c.ask(ctx, http.MethodGet, what+"?entry="+url.QueryEscape(entry), nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	return answer.Body, answer.ContentLength, nil
+}
+
 func (c *client) do(ctx context.Context, method, what string, req any) (io.ReadCloser, error) {
+	answer, err := c.ask(ctx, method, what, req)
+	if err != nil {
+		return nil, err
+	}
+	return answer.Body, nil
+}
+
+// ask sends a request and returns the answer of one that succeeded.
+func (c *client) ask(ctx context.Context, method, what string, req any) (*http.Response, error) {
 	var body io.Reader
 	if req != nil {
 		text, err := json.Marshal(req)
@@ -99,7 +118,7 @@ func (c *client) do(ctx context.Context, method, what string, req any) (io.ReadC
 		return nil, c.explain(ctx, err)
 	}
 	if answer.StatusCode == http.StatusOK {
-		return answer.Body, nil
+		return answer, nil
 	}
 	defer answer.Body.Close()
 	var said apiError

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"depotfs/cache/journal"
 )
 
 // loadConfig makes the Config of a mount: flag, else environment, else file,
@@ -110,6 +112,16 @@ func (c *Config) fillIn(lookupEnv func(string) (string, bool)) {
 			}
 		}
 	}
+	c.fillStore()
+	c.Prefix = strings.TrimLeft(c.Prefix, "/")
+	if c.Prefix != "" && !strings.HasSuffix(c.Prefix, "/") {
+		c.Prefix += "/"
+	}
+}
+
+// fillStore computes what follows from the store's settings. unfillStore undoes it.
+func (c *Config) fillStore() {
+	c.givenEndpoint = c.Endpoint
 	if c.Endpoint != "" {
 		if !strings.Contains(c.Endpoint, "://") {
 			scheme := "http://"
@@ -119,18 +131,22 @@ func (c *Config) fillIn(lookupEnv func(string) (string, bool)) {
 			c.Endpoint = scheme + c.Endpoint
 		}
 		c.Endpoint = strings.TrimSuffix(c.Endpoint, "/")
-		if byDefault("path-style") {
-			c.PathStyle, c.origin["path-style"] = true, "default (endpoint is set)"
+		if c.origin["path-style"] == "default" {
+			c.PathStyle, c.origin["path-style"] = true, pathStyleForEndpoint
 		}
 	}
-	c.Prefix = strings.TrimLeft(c.Prefix, "/")
-	if c.Prefix != "" && !strings.HasSuffix(c.Prefix, "/") {
-		c.Prefix += "/"
+}
+
+const pathStyleForEndpoint = "default (endpoint is set)"
+
+func (c *Config) unfillStore() {
+	c.Endpoint = c.givenEndpoint
+	if c.origin["path-style"] == pathStyleForEndpoint {
+		c.PathStyle, c.origin["path-style"] = false, "default"
 	}
 }
 
 var (
-	zoneName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 	bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$`)
 	regionName = regexp.MustCompile(`^[A-Za-z0-9-]{1,63}$`)
 )
@@ -146,7 +162,7 @@ func (c *Config) validate() error {
 	switch {
 	case c.CacheDir == "":
 		return usagef("no cache directory: name the directory that holds the files with --cache-dir DIR")
-	case !zoneName.MatchString(c.Zone):
+	case !journal.ValidZone(c.Zone):
 		return usagef("--zone %q: a zone is named by up to 63 letters, digits, dots, dashes and underscores", c.Zone)
 	case c.StateDir == "":
 		return usagef("no state directory: name a directory on a local disk with --state-dir DIR")
@@ -157,7 +173,9 @@ func (c *Config) validate() error {
 	case !regionName.MatchString(c.Region):
 		return usagef("--region %q is no region name, such as us-east-1", c.Region)
 	case (c.AccessKey == "") != (c.SecretKey == ""):
-		return usagef("config file: s3.access-key and s3.secret-key go together: set both or neither")
+		return usagef("s3.access-key and s3.secret-key go together: set both or neither")
+	case c.SessionToken != "" && c.AccessKey == "":
+		return usagef("s3.session-token goes with s3.access-key and s3.secret-key: set all three")
 	case !c.AllowOther && os.Geteuid() == 0:
 		return usagef("--allow-other cannot be false for root: what root mounts is for all users, as their permissions allow")
 	case c.PartSize < minPartSize || c.PartSize > maxPartSize:
@@ -166,6 +184,9 @@ func (c *Config) validate() error {
 		return usagef("--capacity must be larger than 0")
 	}
 	if err := validEndpoint(c.Endpoint); err != nil {
+		return err
+	}
+	if err := c.validEvents(); err != nil {
 		return err
 	}
 	return validPrefix(c.Prefix)

@@ -58,7 +58,7 @@ func TestPrecedence(t *testing.T) {
 
 // Every row of the table can be set from every place that it allows.
 func TestEveryOptionIsReadFromEverywhere(t *testing.T) {
-	sample := map[string]string{"deploy": "beside", "share-deletes": "restore", "passthrough": "off", "log-format": "json", "log-level": "debug"}
+	sample := map[string]string{"deploy": "beside", "share-deletes": "restore", "brake": "4,20%,30,5m", "deletes": "template=origin,snapshot=global", "passthrough": "off", "log-format": "json", "log-level": "debug", "list-interval": "11m"}
 	for i := range options {
 		o := &options[i]
 		if o.name == "config" {
@@ -77,7 +77,9 @@ func TestEveryOptionIsReadFromEverywhere(t *testing.T) {
 			case sizeValue:
 				text = "6MiB"
 			case durationValue, optionalDuration:
-				text = "7s"
+				if text == "" {
+					text = "7s"
+				}
 			case pathValue:
 				text = "/tmp/x"
 			case textValue, secretValue:
@@ -152,6 +154,13 @@ func TestConfigMistakes(t *testing.T) {
 		{name: "private prefix", flags: map[string]string{"cache-dir": "/c", "prefix": "a/.depotfs"}, want: `".depotfs" cannot be a part`},
 		{name: "half a pair of keys", file: "cache-dir: /c\ns3.access-key: AKIA\n", want: "set both or neither"},
 		{name: "zone with a slash", flags: map[string]string{"cache-dir": "/c", "zone": "a/b"}, want: `--zone "a/b"`},
+		{name: "events for everybody", flags: map[string]string{"cache-dir": "/c", "events-listen": ":9400"}, want: "--events-listen :9400 can be reached by others: set events-secret"},
+		{name: "events at a name", flags: map[string]string{"cache-dir": "/c", "events-listen": "gw:9400"}, want: "can be reached by others"},
+		{name: "events without a port", flags: map[string]string{"cache-dir": "/c", "events-listen": "127.0.0.1"}, want: "is no address: write it like 10.1.0.5:9400"},
+		{name: "events at port 0", flags: map[string]string{"cache-dir": "/c", "events-listen": "127.0.0.1:0"}, want: "name a port from 1 to 65535"},
+		{name: "events at a port with a name", flags: map[string]string{"cache-dir": "/c", "events-listen": "127.0.0.1:http"}, want: "name a port from 1 to 65535"},
+		{name: "a short secret", file: "cache-dir: /c\nevents-secret: hush\n", want: "events-secret: 16 to 1024 letters"},
+		{name: "a secret of words", file: "cache-dir: /c\nevents-secret: correct horse battery staple\n", want: "events-secret: 16 to 1024 letters"},
 		{name: "missing file", flags: map[string]string{"config": "/does/not/exist.yaml"}, want: "config file: open /does/not/exist.yaml"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

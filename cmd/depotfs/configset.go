@@ -21,14 +21,14 @@ func parseChanges(words []string) ([]change, error) {
 	for _, word := range words {
 		key, text, ok := strings.Cut(word, "=")
 		if !ok {
-			return nil, usagef("%q: write it like upload-limit=20MiB", word)
+			return nil, usagef("%q: write it like upload-limit=20MiB", printableKey(word))
 		}
 		o := optionCalled(key)
 		switch {
-		case o == nil && strings.HasPrefix(key, "s3."), o != nil && !o.live:
+		case o != nil && !o.live:
 			return nil, usagef("%s cannot be changed while running: edit the config file and mount again", key)
 		case o == nil:
-			return nil, usagef("%q is no setting; those that can be changed while running are %s", key, strings.Join(liveNames(), ", "))
+			return nil, usagef("%q is no setting%s", printableKey(key), didYouMean(key, liveNames(), "", "; those that can be changed while running are "+strings.Join(liveNames(), ", ")))
 		case seen[o.name]:
 			return nil, usagef("%s is set twice", key)
 		}
@@ -57,7 +57,7 @@ func optionCalled(name string) *option {
 func liveNames() (names []string) {
 	for i := range options {
 		if options[i].live {
-			names = append(names, options[i].name)
+			names = append(names, options[i].fileKey())
 		}
 	}
 	return names
@@ -70,7 +70,13 @@ func (s *system) configSetCommand() *cli.Command {
 		ArgsUsage: "KEY=VALUE... [MOUNTPOINT]",
 		Description: "Settings that can be changed: " + strings.Join(liveNames(), ", ") + ".\n" +
 			"All of one command are changed, or none. They are kept over restarts, and go before flags,\n" +
-			"environment and config file; KEY= without a value gives that up again.",
+			"environment and config file; KEY= without a value gives that up again.\n\n" +
+			"Settings of the store are tried out first: a store that does not answer, refuses the keys, or is\n" +
+			"not the depot of this mount leaves everything as it was. What is on its way goes on.\n\n" +
+			"Keys: s3.secret-key=@FILE reads FILE, s3.secret-key=- a line of standard input, for several in\n" +
+			"the order in which they are named. A key in the command itself is for everybody to see.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "all-zones",
+			Usage: "announce them to all zones of the depot, which try them out and take them up within a minute or two; only " + strings.Join(sharedNames(), ", ")}},
 		Action: s.configSet,
 	}
 }
@@ -83,8 +89,15 @@ func (s *system) configSet(c *cli.Context) error {
 	if len(words) == 0 {
 		return usagef("config set: name at least one setting, like upload-limit=20MiB")
 	}
-	if _, err := parseChanges(words); err != nil {
+	changes, err := parseChanges(words)
+	if err == nil && c.Bool("all-zones") {
+		err = mayShare(changes)
+	}
+	if err != nil {
 		return usagef("config set: %v", err)
+	}
+	if words, err = s.readSecrets(words); err != nil {
+		return fmt.Errorf("config set: %w", err)
 	}
 	mounts, err := s.mounts()
 	if err != nil {
@@ -94,7 +107,7 @@ func (s *system) configSet(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("config set: %w", err)
 	}
-	err = newClient(t.mount).stream(c.Context, "config", pathsRequest{Set: words}, func(e event) error {
+	err = newClient(t.mount).stream(c.Context, "config", pathsRequest{Set: words, AllZones: c.Bool("all-zones")}, func(e event) error {
 		if e.Said != "" {
 			fmt.Fprintln(s.out, e.Said)
 		}

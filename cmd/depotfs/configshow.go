@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
@@ -21,7 +22,7 @@ func (c *Config) settings() []setting {
 		o := &options[i]
 		v := o.at(c)
 		s := setting{Key: o.fileKey(), Value: v.json(), Text: v.show(), Source: c.origin[o.name]}
-		if o.isSecret() && s.Text == "" {
+		if o.group == groupStore && o.isSecret() && s.Text == "" && !strings.HasPrefix(s.Source, "config set") {
 			s.Source = "default (the AWS chain)"
 		}
 		all = append(all, s)

@@ -26,6 +26,11 @@ type heart interface {
 	Warm(ctx context.Context, paths []string, fn func(cache.Progress)) ([]cache.NotDone, error)
 	Evict(ctx context.Context, paths []string, fn func(cache.Progress)) ([]cache.NotDone, error)
 	Pin(ctx context.Context, paths []string, on bool) ([]cache.NotDone, error)
+	trashHeart
+	conflictHeart
+	Refresh(ctx context.Context) error
+	Zones(ctx context.Context) ([]cache.ZoneStatus, error)
+	RemoveZone(ctx context.Context, zone string) error
 }
 
 // errMountBusy is what control.unmount answers while files are open.
@@ -37,6 +42,7 @@ type control struct {
 	describe func(*cache.Status)         // adds what only the wiring knows
 	unmount  func(context.Context) error // starts the end of the daemon; errMountBusy: nothing happened
 	store    *storeSwitch
+	deletes  *deletes
 	tuning   *tuning
 	log      *slog.Logger
 }
@@ -111,9 +117,21 @@ func (c *control) routes() http.Handler {
 	mux.HandleFunc("POST /v1/pin", c.streamed(func(ctx context.Context, req pathsRequest, out *stream) error {
 		return notDone(out)(c.heart.Pin(ctx, req.Paths, req.On))
 	}))
+	mux.HandleFunc("POST /v1/trash/list", c.streamed(c.trashList))
+	mux.HandleFunc("POST /v1/trash/restore", c.streamed(c.trashRestore))
+	mux.HandleFunc("POST /v1/trash/purge", c.streamed(c.trashPurge))
+	mux.HandleFunc("POST /v1/conflicts/list", c.streamed(c.conflictsList))
+	mux.HandleFunc("POST /v1/conflicts/drop", c.streamed(c.conflictsDrop))
+	mux.HandleFunc("GET /v1/conflicts/get", c.conflictsGet)
+	mux.HandleFunc("POST /v1/refresh", c.streamed(func(ctx context.Context, _ pathsRequest, _ *stream) error {
+		return c.heart.Refresh(ctx)
+	}))
 	mux.HandleFunc("POST /v1/config", c.streamed(c.tuning.change))
 	mux.HandleFunc("POST /v1/enable", c.streamed(c.store.enable))
 	mux.HandleFunc("POST /v1/disable", c.streamed(c.store.disable))
+	c.deletes.routes(mux, c)
+	mux.HandleFunc("POST /v1/zones", c.streamed(c.zones))
+	mux.HandleFunc("POST /v1/zones/remove", c.streamed(c.removeZone))
 	mux.HandleFunc("POST /v1/umount", c.umount)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

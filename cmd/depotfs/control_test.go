@@ -18,6 +18,8 @@ import (
 type fakeHeart struct {
 	flush func(ctx context.Context, paths []string, fn func(cache.Progress)) ([]cache.NotDone, error)
 	walk  func(fn func(cache.FileStatus) error) error
+	trashHeart
+	conflictHeart
 }
 
 func (h *fakeHeart) Status(context.Context) (cache.Status, error) {
@@ -45,6 +47,24 @@ func (h *fakeHeart) Warm(context.Context, []string, func(cache.Progress)) ([]cac
 
 func (h *fakeHeart) Evict(_ context.Context, paths []string, _ func(cache.Progress)) ([]cache.NotDone, error) {
 	return []cache.NotDone{{Path: paths[0], Reason: "it is open"}}, nil
+}
+
+func (h *fakeHeart) Refresh(context.Context) error { return nil }
+
+func (h *fakeHeart) Zones(context.Context) ([]cache.ZoneStatus, error) {
+	return []cache.ZoneStatus{
+		{Zone: "a", State: "this", Host: "here", SeenSeconds: 3, Version: "v1"},
+		{Zone: "b", State: "alive", Host: "there\x1b", SeenSeconds: 61, Version: "v1", Behind: cache.ZoneLag{Batches: 1, Records: 2, Seconds: 4},
+			Waiting: cache.ZoneLag{Batches: 40, Records: -1, Seconds: 600}},
+		{Zone: "c", State: "unreadable", Error: "damaged"},
+	}, nil
+}
+
+func (h *fakeHeart) RemoveZone(_ context.Context, zone string) error {
+	if zone == "b" {
+		return errors.New("zone b is alive")
+	}
+	return nil
 }
 
 func (h *fakeHeart) Pin(_ context.Context, paths []string, on bool) ([]cache.NotDone, error) {
@@ -75,6 +95,7 @@ func startDaemon(t *testing.T, h heart, stateDir string) *daemon {
 		tuning:   newTestTuning(t),
 		unmount:  func(context.Context) error { return errMountBusy },
 		store:    &storeSwitch{},
+		deletes:  &deletes{},
 		log:      slog.New(slog.DiscardHandler),
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -14,6 +14,7 @@
 //     and returns when that child says over a pipe that the mount answers;
 //   - mount.go: the wiring. The child (or --foreground) owns the parts in start
 //     order: locks, log, store, heart, control socket, kernel mount;
+//   - events.go: the address where the store may say that there is something new;
 //   - find.go: from any path to the mount that holds it, by the mount table and
 //     never through the mount itself, which may hang;
 //   - control.go, stream.go, socket.go, client.go: HTTP with JSON over

@@ -40,6 +40,23 @@ func TestEveryOptionIsInTheManual(t *testing.T) {
 	}
 }
 
+func TestEverySettingOfConfigSetIsInTheManual(t *testing.T) {
+	_, section, _ := strings.Cut(operations(t), "\n## Changing settings while it runs\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	table, _, _ := strings.Cut(section, "```")
+	for _, name := range liveNames() {
+		if !strings.Contains(table, "`"+name+"`") {
+			t.Errorf("docs/operations.md does not name %s among what config set changes", name)
+		}
+	}
+	_, shared, _ := strings.Cut(section, "**All zones.**")
+	for _, name := range sharedNames() {
+		if strings.HasPrefix(name, "s3.") && !strings.Contains(shared, "`"+name+"`") {
+			t.Errorf("docs/operations.md does not say that %s can be announced", name)
+		}
+	}
+}
+
 func TestEveryStatusFieldIsInTheManual(t *testing.T) {
 	manual := operations(t)
 	for _, field := range jsonFields(reflect.TypeFor[cache.Status](), "") {
@@ -50,6 +67,17 @@ func TestEveryStatusFieldIsInTheManual(t *testing.T) {
 	for _, field := range jsonFields(reflect.TypeFor[cache.FileStatus](), "") {
 		if !strings.Contains(manual, "`"+field+"`") {
 			t.Errorf("docs/operations.md does not name %s of stat --json", field)
+		}
+	}
+}
+
+func TestEveryZoneFieldIsInTheManual(t *testing.T) {
+	_, manual, _ := strings.Cut(operations(t), "`zones --json` prints")
+	for _, field := range jsonFields(reflect.TypeFor[cache.ZoneStatus](), "") {
+		for _, name := range strings.Split(field, ".") {
+			if !strings.Contains(manual, "`"+name+"`") {
+				t.Errorf("docs/operations.md does not name %s of zones --json", field)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -35,12 +36,14 @@ func (s *system) flushCommand() *cli.Command {
 
 // job is a command that has the daemon work on paths while it waits.
 type job struct {
-	name     string // the command and the API's word for it
+	name     string // the command
 	doing    string // the progress bar's title
 	did      string // what is true of the files afterwards
 	left     string // what is said of those that failed
 	mayBeAll bool   // no path means the whole mount
 	timeout  time.Duration
+	call     string // the API's word; "" = name
+	on       bool   // --yes
 }
 
 // jobReport is the JSON of such a command.
@@ -97,7 +100,7 @@ func (s *system) workOn(ctx context.Context, j job, group []target, report *jobR
 		}
 	}
 	before, last := report.progress, progress{}
-	err := newClient(group[0].mount).stream(ctx, j.name, pathsRequest{Paths: paths, TimeoutSeconds: j.timeout.Seconds()}, func(e event) error {
+	err := newClient(group[0].mount).stream(ctx, cmp.Or(j.call, j.name), pathsRequest{Paths: paths, TimeoutSeconds: j.timeout.Seconds(), On: j.on}, func(e event) error {
 		switch {
 		case e.Progress != nil:
 			last = *e.Progress

@@ -13,6 +13,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	sys := &system{
+		in:        os.Stdin,
 		out:       os.Stdout,
 		err:       os.Stderr,
 		lookupEnv: os.LookupEnv,

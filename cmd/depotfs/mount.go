@@ -32,6 +32,7 @@ type mount struct {
 	locks   []*os.File
 	store   cache.Store // at the start; nil: off
 	socket  net.Listener
+	events  *receiver // nil: not asked for
 	heart   *cache.Cache
 	tuning  *tuning
 	kernel  *fs.Server
@@ -88,6 +89,9 @@ func (m *mount) open(ctx context.Context) error {
 	if err := m.openParts(ctx); err != nil {
 		return err
 	}
+	if err := m.openEvents(ctx); err != nil {
+		return err
+	}
 	listener, err := listenControl(m.places.stateDir)
 	if err != nil {
 		return err
@@ -108,7 +112,11 @@ func (m *mount) open(ctx context.Context) error {
 // leaves anything in share and state directory; later ones ask the heart first
 // whether the store is to be on.
 func (m *mount) openParts(ctx context.Context) error {
-	m.tuning = newTuning(m.cfg, m.log)
+	m.tuning = newTuning(m.cfg, m.places.stateDir, m.log)
+	if err := m.tuning.load(); err != nil {
+		return err
+	}
+	m.tuning.moved = m.remember
 	last := readMountRecord(m.places.stateDir)
 	first := last.Format == 0
 	if first {
@@ -138,7 +146,7 @@ func (m *mount) openParts(ctx context.Context) error {
 		m.store = nil
 		return err
 	}
-	m.heart.SetStore(m.store, cache.StoreInfo{Bucket: m.cfg.Bucket, Endpoint: m.cfg.Endpoint})
+	m.heart.SetStore(m.store, storeInfo(m.tuning.config()))
 	return nil
 }
 
@@ -187,8 +195,12 @@ func (m *mount) serve(ctx context.Context) error {
 		return nil
 	})
 	api := &control{heart: m.heart, describe: m.describe, tuning: m.tuning, unmount: m.unmount, log: m.log,
-		store: &storeSwitch{heart: m.heart, cfg: m.cfg, open: m.openStores}}
+		deletes: &deletes{m.heart}, store: &storeSwitch{heart: m.heart, tuning: m.tuning}}
 	parts.Go(func() error { return api.serve(inner, m.socket) })
+	parts.Go(func() error { m.tuning.follow(inner); return nil })
+	if m.events != nil {
+		parts.Go(func() error { m.events.serve(inner, m); return nil })
+	}
 
 	outer, letGo := context.WithCancel(ctx)
 	defer letGo()
@@ -205,18 +217,24 @@ func (m *mount) serve(ctx context.Context) error {
 	return errors.Join(err, parts.Wait())
 }
 
-// announce says, and records, that the mount answers.
-func (m *mount) announce() {
+// remember records what is mounted, with cfg's store.
+func (m *mount) remember(cfg Config) {
 	record := mountRecord{
 		Format: 1, Version: buildVersion(), Zone: m.cfg.Zone, CacheDir: m.places.cacheDir, Mountpoint: m.places.mountpoint,
-		Bucket: m.cfg.Bucket, Endpoint: m.cfg.Endpoint, Mounted: time.Now().UTC(),
+		Bucket: cfg.Bucket, Endpoint: cfg.Endpoint, Mounted: time.Now().UTC(),
 	}
 	if err := record.write(m.places.stateDir); err != nil {
 		m.log.Warn("the next mount will take itself for the first", "err", err)
 	}
+}
+
+// announce says, and records, that the mount answers.
+func (m *mount) announce() {
+	cfg := m.tuning.config()
+	m.remember(cfg)
 	store := "the store is off"
 	if m.store != nil {
-		store = storeText(m.cfg)
+		store = storeText(cfg)
 	}
 	m.log.Info("mounted", "path", m.places.mountpoint, "share", m.places.cacheDir, "zone", m.cfg.Zone, "store", store,
 		"passthrough", m.kernel.Passthrough(), "version", buildVersion(), "pid", os.Getpid())
@@ -307,9 +325,13 @@ func (m *mount) describe(st *cache.Status) {
 	st.StateDir = m.places.stateDir
 	st.Passthrough = m.kernel.Passthrough()
 	m.tuning.describe(st)
+	if m.events != nil {
+		m.events.describe(st)
+	}
 	if st.Store.State == "off" {
-		st.Store.Bucket, st.Store.Endpoint, st.Store.Prefix = m.cfg.Bucket, m.cfg.Endpoint, m.cfg.Prefix
-		if m.cfg.Bucket == "" {
+		cfg := m.tuning.config()
+		st.Store.Bucket, st.Store.Endpoint, st.Store.Prefix = cfg.Bucket, cfg.Endpoint, cfg.Prefix
+		if cfg.Bucket == "" {
 			st.Store.Reason = "no bucket is configured"
 		}
 	}

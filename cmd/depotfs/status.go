@@ -133,8 +133,20 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 	if line := limitLine(st.Limits); line != "" {
 		t.add("", line)
 	}
+	if line := sharedLine(st.Shared); line != "" {
+		t.add("", printable(line))
+	}
 	if st.Store.State == "on" && !st.Store.Capabilities.CopyPart {
 		t.add("", "changed files are sent whole, and zeros as bytes: it cannot copy parts of objects")
+	}
+	if line := zonesLine(st.Zones); line != "" {
+		t.add("zones", line)
+	}
+	if st.Zones.Warning != "" {
+		t.add("", printable(st.Zones.Warning))
+	}
+	if line := eventsLine(st.Events); line != "" {
+		t.add("events", line)
 	}
 	t.add("pending", pendingLine(st.Pending))
 	if line := adoptionLine(st.Adoption); line != "" {
@@ -146,9 +158,16 @@ func drawStatus(w io.Writer, st cache.Status, now time.Time) {
 	known, where := cacheLines(st.Cache)
 	t.add("cache", known)
 	t.add("", where)
+	if line := heldLine(st.Trash.HeldStatus, "deleted version", "deleted versions"); line != "" {
+		t.add("trash", line)
+	}
+	if line := heldLine(st.Conflicts, "version that lost its name", "versions that lost their names"); line != "" {
+		t.add("conflicts", line+": see depotfs conflicts list")
+	}
 	if n := st.Cache.Unshowable; n > 0 {
 		t.add("", count(n, "object has a key that is", "objects have keys that are")+" no valid file name")
 	}
+	drawHeld(&t, st.Deletes)
 	t.print(w)
 	drawTransfers(w, "uploading", st.Pending.Uploading)
 	drawTransfers(w, "fetching", st.Cache.Fetching)
@@ -204,6 +223,9 @@ func pendingLine(p cache.PendingStatus) string {
 	if p.Removals > 0 {
 		parts = append(parts, count(p.Removals, "removal", "removals"))
 	}
+	if p.Records > 0 {
+		parts = append(parts, count(p.Records, "change", "changes")+" to tell other zones")
+	}
 	if len(parts) == 0 {
 		return "nothing: the depot has everything"
 	}
@@ -211,6 +233,14 @@ func pendingLine(p cache.PendingStatus) string {
 		parts = append(parts, "oldest waits for "+agoText(time.Duration(p.OldestSeconds*float64(time.Second))))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// heldLine says how much is kept aside in the depot, "" where nothing is.
+func heldLine(h cache.HeldStatus, one, many string) string {
+	if h.Entries == 0 {
+		return ""
+	}
+	return count(h.Entries, one, many) + ", " + bytesText(h.Bytes)
 }
 
 // adoptionLine says how far a share that had files before is known, "" where that is
@@ -330,5 +360,17 @@ func drawProblems(w io.Writer, all []cache.Problem, now time.Time) {
 	t.print(w)
 	if more := len(all) - shownProblems; more > 0 {
 		fmt.Fprintf(w, "    and %d more: see depotfs status --json\n", more)
+	}
+}
+
+// drawHeld adds what is gone here and nowhere else.
+func drawHeld(t *table, d cache.DeleteStatus) {
+	title := "deletes"
+	if d.Held > 0 {
+		t.add(title, fmt.Sprintf("HELD: %s (%s) of what other zones made: see depotfs deletes list", count(d.Held, "name", "names"), bytesText(d.HeldBytes)))
+		title = ""
+	}
+	if d.Hidden > 0 {
+		t.add(title, count(d.Hidden, "name is", "names are")+" hidden here, and kept by the other zones")
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"depotfs/cache"
-	"depotfs/s3store"
 )
 
 func (s *system) enableCommand() *cli.Command {
@@ -17,9 +16,9 @@ func (s *system) enableCommand() *cli.Command {
 		Name:      "enable",
 		Usage:     "switch the store on; what was changed meanwhile is uploaded",
 		ArgsUsage: "[MOUNTPOINT]",
-		Description: "Uses the bucket that the mount was given. The store is asked first: when it does not\n" +
-			"answer, or is not the right one, nothing is changed.",
-		Action: func(c *cli.Context) error { return s.switchStore(c, "enable", pathsRequest{}) },
+		Description: "Uses the bucket and keys that the mount was given, or that config set has set. The store is\n" +
+			"asked first: when it does not answer, or is not the right one, nothing is changed.",
+		Action: func(c *cli.Context) error { return s.ask(c, "enable", pathsRequest{}) },
 	}
 }
 
@@ -32,13 +31,13 @@ func (s *system) disableCommand() *cli.Command {
 			"them fails: where there are such files, --yes is wanted. Deletes and renames are kept for enable.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "even though some files cannot be read then"}},
 		Action: func(c *cli.Context) error {
-			return s.switchStore(c, "disable", pathsRequest{On: c.Bool("yes")})
+			return s.ask(c, "disable", pathsRequest{On: c.Bool("yes")})
 		},
 	}
 }
 
-// switchStore asks the daemon and shows what it says.
-func (s *system) switchStore(c *cli.Context, what string, req pathsRequest) error {
+// ask has the daemon do something and shows what it says.
+func (s *system) ask(c *cli.Context, what string, req pathsRequest) error {
 	if c.Args().Len() > 1 {
 		return usagef("%s: takes one mount point at most", what)
 	}
@@ -73,26 +72,35 @@ type switchable interface {
 
 // storeSwitch switches the store of one mount on and off.
 type storeSwitch struct {
-	heart switchable
-	cfg   Config
-	open  func() (store, asker cache.Store, err error) // as the settings say
+	heart  switchable
+	tuning *tuning // has the settings
 }
 
 // enable is `depotfs enable`.
 func (w *storeSwitch) enable(ctx context.Context, _ pathsRequest, out *stream) error {
-	if w.cfg.Bucket == "" {
-		return errors.New("this mount was given no bucket: unmount it, and mount it with --bucket NAME (or s3.bucket in the configuration file)")
-	}
-	store, asker, err := w.open()
+	unlock, err := w.tuning.lock(ctx) // nobody changes the settings meanwhile
 	if err != nil {
 		return err
 	}
-	if !w.cfg.NoStoreCheck {
-		if _, err := checkStore(ctx, asker, w.cfg, mountRecord{}); err != nil {
+	defer unlock()
+	cfg := w.tuning.config()
+	if cfg.Bucket == "" {
+		return errors.New("this mount was given no bucket: name it, and its address and keys where these are wanted, with depotfs config set s3.bucket=NAME, or mount it anew with --bucket NAME")
+	}
+	store, asker, err := w.tuning.open()
+	if err != nil {
+		return err
+	}
+	defer closeStore(asker)
+	if !cfg.NoStoreCheck {
+		if _, err := checkStore(ctx, asker, cfg, mountRecord{}); err != nil {
 			return fmt.Errorf("%w; nothing was changed", err)
 		}
 	}
-	changed, err := w.heart.Enable(ctx, store, w.info(), !w.cfg.NoStoreCheck)
+	changed, err := w.heart.Enable(ctx, store, storeInfo(cfg), !cfg.NoStoreCheck)
+	if !changed {
+		closeStore(store)
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w; nothing was changed", err)
@@ -100,7 +108,8 @@ func (w *storeSwitch) enable(ctx context.Context, _ pathsRequest, out *stream) e
 		out.send(event{Said: "the store was on already"})
 		return nil
 	}
-	said := "the store is on: " + storeText(w.cfg)
+	w.tuning.opened(store)
+	said := "the store is on: " + storeText(cfg)
 	if st, err := w.heart.Status(ctx); err == nil {
 		if p := st.Pending; p.Files+p.Moves+p.Removals > 0 {
 			said += "; pending: " + pendingLine(p)
@@ -112,7 +121,7 @@ func (w *storeSwitch) enable(ctx context.Context, _ pathsRequest, out *stream) e
 
 // disable is `depotfs disable`; On stands for --yes.
 func (w *storeSwitch) disable(ctx context.Context, req pathsRequest, out *stream) error {
-	if w.cfg.Bucket == "" {
+	if w.tuning.config().Bucket == "" {
 		out.send(event{Said: "the store is off already: this mount was given no bucket"})
 		return nil
 	}
@@ -139,10 +148,6 @@ func (w *storeSwitch) disable(ctx context.Context, req pathsRequest, out *stream
 	return nil
 }
 
-func (w *storeSwitch) info() cache.StoreInfo {
-	return cache.StoreInfo{Bucket: w.cfg.Bucket, Endpoint: w.cfg.Endpoint}
-}
-
 // awayText says what cannot be read while the store is off, "" where everything can.
 func awayText(a cache.Away) string {
 	n := a.Remote + a.Partial
@@ -167,19 +172,4 @@ func storeText(cfg Config) string {
 		text += " at " + cfg.Endpoint
 	}
 	return text
-}
-
-// openStores connects to the store twice: for work, and to ask it whether it is
-// there. The question must not be drawn out by the retries that are right for work.
-func (m *mount) openStores() (store, asker cache.Store, err error) {
-	if store, err = s3store.New(m.s3Config()); err != nil {
-		return nil, nil, usagef("%v", err)
-	}
-	m.tuning.manage(store)
-	impatient := m.s3Config()
-	impatient.MaxErrorRetry = noRetry
-	if asker, err = s3store.New(impatient); err != nil {
-		return nil, nil, usagef("%v", err)
-	}
-	return store, asker, nil
 }

@@ -58,7 +58,7 @@ func TestEnableAndDisableCommands(t *testing.T) {
 	}{
 		{name: "enable", bucket: "b", asker: up, args: []string{"enable"}, out: "the store is on: bucket b at http://s; pending: 2 files", on: true},
 		{name: "enable what is on", heart: fakeSwitch{on: true}, bucket: "b", asker: up, args: []string{"enable"}, out: "on already", on: true},
-		{name: "enable without a bucket", args: []string{"enable"}, code: 1, err: "--bucket"},
+		{name: "enable without a bucket", args: []string{"enable"}, code: 1, err: "config set s3.bucket=NAME"},
 		{name: "enable a store that is down", bucket: "b", asker: down, args: []string{"enable"}, code: 1, err: "nothing was changed"},
 		{name: "enable the wrong depot", heart: fakeSwitch{fails: errors.New("another depot")}, bucket: "b", asker: up, args: []string{"enable"}, code: 1, err: "another depot; nothing was changed"},
 		{name: "disable", heart: fakeSwitch{on: true, away: cache.Away{Listed: true}}, bucket: "b", args: []string{"disable"}, out: "off until depotfs enable"},
@@ -72,8 +72,10 @@ func TestEnableAndDisableCommands(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			d := startDaemon(t, &fakeHeart{}, t.TempDir())
 			heart := test.heart
-			*d.api.store = storeSwitch{heart: &heart, cfg: Config{Bucket: test.bucket, Endpoint: "http://s"},
-				open: func() (store, asker cache.Store, err error) { return up, test.asker, nil }}
+			tune := newTestTuning(t)
+			tune.now.Bucket, tune.now.Endpoint = test.bucket, "http://s"
+			tune.connect = func(Config, cache.Store) (store, asker cache.Store, err error) { return up, test.asker, nil }
+			*d.api.store = storeSwitch{heart: &heart, tuning: tune}
 			code := d.command(t, test.args...)
 			if code != test.code || !strings.Contains(d.out.String(), test.out) || !strings.Contains(d.err.String(), test.err) || (test.err == "") != (d.err.Len() == 0) {
 				t.Errorf("exit %d, want %d:\n%s%s", code, test.code, d.out, d.err)

@@ -2,17 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"depotfs/cache"
 	"depotfs/fs"
-	"depotfs/s3store"
 )
 
 // openStore connects to the store, where a bucket is named, and asks it whether
 // it is the right one. A store that was switched off is left alone.
 func (m *mount) openStore(ctx context.Context, last mountRecord) error {
-	if m.cfg.Bucket == "" {
+	cfg := m.tuning.config()
+	if cfg.Bucket == "" {
 		return nil
 	}
 	if m.heart != nil {
@@ -27,66 +28,86 @@ func (m *mount) openStore(ctx context.Context, last mountRecord) error {
 			return nil
 		}
 	}
-	store, asker, err := m.openStores()
+	store, asker, err := m.tuning.open()
 	if err != nil {
 		return err
 	}
-	if !m.cfg.NoStoreCheck {
-		warning, err := checkStore(ctx, asker, m.cfg, last)
+	if !cfg.NoStoreCheck {
+		warning, err := checkStore(ctx, asker, cfg, last)
 		if warning != "" {
 			m.log.Warn(warning)
 			m.tell(report{Warning: warning})
+		}
+		if err == nil && warning == "" {
+			err = m.askDepot(ctx, asker, last)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	m.store = store
+	m.tuning.opened(store)
 	return nil
 }
 
-// noRetry is s3store's word for it; its 0 is the default.
-const noRetry = -1
-
-func (m *mount) s3Config() s3store.Config {
-	retries := m.cfg.MaxErrorRetry
-	if retries == 0 {
-		retries = noRetry
+// askDepot finds out whether the depot would refuse this zone. A first mount fails then:
+// most likely an option is wrong. Another one goes on with what is here, and says so.
+func (m *mount) askDepot(ctx context.Context, asker cache.Store, last mountRecord) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	err := cache.CheckJoin(ctx, asker, m.heartConfig(), m.heart)
+	if err == nil || !errors.Is(err, cache.ErrRejected) {
+		return nil // whatever else it is, joining finds it too, and tries again
 	}
-	return s3store.Config{
-		Bucket:         m.cfg.Bucket,
-		Endpoint:       m.cfg.Endpoint,
-		Region:         m.cfg.Region,
-		PathStyle:      &m.cfg.PathStyle,
-		UseHTTPS:       m.cfg.UseHTTPS,
-		AccessKey:      s3store.Secret(m.cfg.AccessKey),
-		SecretKey:      s3store.Secret(m.cfg.SecretKey),
-		ConnectTimeout: m.cfg.ConnectTimeout,
-		SocketTimeout:  m.cfg.SocketTimeout,
-		MaxErrorRetry:  retries,
-		UploadLimit:    m.cfg.UploadLimit,
-		DownloadLimit:  m.cfg.DownloadLimit,
-		UserAgent:      "depotfs/" + buildVersion(),
-		Log:            m.log,
+	if last.Format == 0 {
+		return err
 	}
+	warning := err.Error() + "; mounted with what is here, nothing is sent or told to other zones until that has changed"
+	m.log.Warn(warning)
+	m.tell(report{Warning: warning})
+	return nil
 }
 
 // openHeart opens share and catalog.
 func (m *mount) openHeart() error {
-	heart, err := cache.New(cache.Config{
-		CacheDir:     m.places.cacheDir,
-		StateDir:     m.places.stateDir,
-		Zone:         m.cfg.Zone,
-		Prefix:       m.cfg.Prefix,
-		DepotRegion:  m.cfg.DepotRegion,
-		Deploy:       cache.Deploy(m.cfg.Deploy),
-		CacheSize:    m.cfg.CacheSize,
-		MinFree:      m.cfg.MinFree,
-		Capacity:     m.cfg.Capacity,
-		Settle:       m.cfg.Settle,
-		ShareDeletes: m.shareDeletes(),
-		ScanInterval: m.cfg.ScanInterval,
-		ScanFull:     m.cfg.ScanFull,
+	rules, err := deleteRules(m.cfg.Deletes)
+	if err != nil {
+		return usagef("--deletes: %v", err)
+	}
+	cfg := m.heartConfig()
+	cfg.Rules = rules
+	if cfg.Now, err = clock(); err != nil {
+		return err
+	}
+	heart, err := cache.New(cfg)
+	if err != nil {
+		return err
+	}
+	m.heart = heart
+	m.closers = append(m.closers, heart)
+	return nil
+}
+
+func (m *mount) heartConfig() cache.Config {
+	return cache.Config{
+		CacheDir:       m.places.cacheDir,
+		StateDir:       m.places.stateDir,
+		Zone:           m.cfg.Zone,
+		Version:        buildVersion(),
+		Prefix:         m.cfg.Prefix,
+		DepotRegion:    m.cfg.DepotRegion,
+		Deploy:         cache.Deploy(m.cfg.Deploy),
+		CacheSize:      m.cfg.CacheSize,
+		MinFree:        m.cfg.MinFree,
+		Capacity:       m.cfg.Capacity,
+		Settle:         m.cfg.Settle,
+		ShareDeletes:   m.shareDeletes(),
+		Brake:          &m.cfg.Brake,
+		ScanInterval:   m.cfg.ScanInterval,
+		ScanFull:       m.cfg.ScanFull,
+		PollInterval:   m.cfg.PollInterval,
+		ListInterval:   m.cfg.ListInterval,
+		TrashRetention: trashRetention(m.cfg.TrashRetention),
 		Limits: cache.Limits{
 			UploadFiles: m.cfg.UploadFiles,
 			UploadParts: m.cfg.UploadParts,
@@ -98,13 +119,15 @@ func (m *mount) openHeart() error {
 		},
 		Log:    m.log,
 		Notify: m.kernel,
-	})
-	if err != nil {
-		return err
 	}
-	m.heart = heart
-	m.closers = append(m.closers, heart)
-	return nil
+}
+
+// trashRetention says "nothing is kept" in the heart's way, whose 0 is the default.
+func trashRetention(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // compareRate says "no limit" in the heart's way, whose 0 is the default.

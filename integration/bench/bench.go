@@ -24,6 +24,7 @@ type bench struct {
 	loopback string // the program
 	local    *section
 	cold     *section
+	other    *zone          // of the cold bucket too, for rows of two zones; nil before them
 	ends     []func() error // in the order of their starts
 	notes    []string       // what the reader of the table should know
 }

@@ -54,11 +54,7 @@ func Start(t testing.TB, kind Kind) *Server {
 	for range 5 {
 		s.Address = freeAddress(t)
 		s.Endpoint = "http://" + s.Address
-		s.client = s3.New(s3.Options{
-			Region: "us-east-1", BaseEndpoint: &s.Endpoint, UsePathStyle: true, RetryMaxAttempts: 1,
-			Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
-			HTTPClient:  &http.Client{Timeout: startTime},
-		})
+		s.client = s.newClient()
 		if err = s.start(t.Context()); err == nil {
 			break
 		}
@@ -69,6 +65,14 @@ func Start(t testing.TB, kind Kind) *Server {
 		t.Fatalf("start %s: %v\n%s", kind.Name, err, s.out)
 	}
 	return s
+}
+
+func (s *Server) newClient() *s3.Client {
+	return s3.New(s3.Options{
+		Region: "us-east-1", BaseEndpoint: &s.Endpoint, UsePathStyle: true, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
+		HTTPClient:  &http.Client{Timeout: startTime},
+	})
 }
 
 func freeAddress(t testing.TB) string {
@@ -137,6 +141,16 @@ func (s *Server) Restart(t testing.TB) {
 	if err := s.start(t.Context()); err != nil {
 		t.Fatalf("restart %s: %v", s.Kind.Name, err)
 	}
+}
+
+// ChangeKeys starts the server again, with the same data and other keys: the former ones
+// are refused from then on. Buckets have to be opened anew.
+func (s *Server) ChangeKeys(t testing.TB) {
+	t.Helper()
+	s.Stop()
+	s.AccessKey, s.SecretKey = "key"+rand.Text()[:12], rand.Text()+rand.Text()
+	s.client = s.newClient()
+	s.Restart(t)
 }
 
 // NewBucket makes a bucket with a name of its own.

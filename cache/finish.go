@@ -1,0 +1,87 @@
+package cache
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/journal"
+)
+
+// metaMade is the user metadata that says when, by the store's clock, and in which zone
+// the version of an object was finished: "<ns> <zone>".
+const metaMade = "depotfs-made"
+
+// withMade adds metaMade. gen is the generation that the object will hold: another one than
+// the base's is a version that this zone finishes with it.
+func (c *Cache) withMade(meta map[string]string, rec *catalog.Inode, gen uint64) {
+	m := moment{rec.MadeAt, rec.Origin}
+	var err error
+	if isRegular(rec) && gen != rec.Base.Gen {
+		m, err = c.ourMoment(rec)
+	}
+	if err == nil && m.at > 0 && journal.ValidZone(m.zone) { // else a directory above has just gone, and the file with it
+		meta[metaMade] = strconv.FormatInt(m.at, 10) + " " + m.zone
+	}
+}
+
+// ourMoment is when this zone has finished what the depot lacks of a file (see made).
+func (c *Cache) ourMoment(rec *catalog.Inode) (m moment, err error) {
+	err = c.cat.View(func(tx *catalog.Tx) error {
+		at, err := doneIn(tx, rec, rec.FinishedAt+c.skew.Load())
+		if err != nil {
+			return err
+		}
+		_, paths, err := c.wantedIn(tx, rec)
+		if err != nil {
+			return err
+		}
+		m = moment{max(at, rec.MadeAt+1), c.zoneName()}
+		for _, p := range paths { // as announceObject has it
+			if m.at, err = afterGrave(tx, p, m.at); err != nil {
+				return err
+			}
+			if rec.AttrAt == 0 {
+				if m.at, err = afterKept(tx, p, isDir(rec), m.at); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return m, err
+}
+
+// madeOf reads metaMade.
+func madeOf(info ObjectInfo) (moment, bool) {
+	at, zone, ok := strings.Cut(info.Metadata[metaMade], " ")
+	t, err := strconv.ParseInt(at, 10, 64)
+	if !ok || err != nil || t <= 0 || !journal.ValidZone(zone) {
+		return moment{}, false
+	}
+	return moment{t, zone}, true
+}
+
+// finishOf is when the version under a key was finished, and where: as its zone told of
+// it, as the object says, or when it was put.
+func (c *Cache) finishOf(key, path string, info ObjectInfo) (moment, error) {
+	r, err := c.heldAt(path)
+	if err != nil {
+		return moment{}, err
+	}
+	if r != nil && r.Op == journal.Put && r.Key == key && r.ETag == info.ETag {
+		return momentOf(r), nil
+	}
+	if m, ok := madeOf(info); ok {
+		return m, nil
+	}
+	return moment{at: nanosOf(info.Modified)}, nil
+}
+
+func nanosOf(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
