@@ -50,7 +50,7 @@ func (c *Cache) loadTelling() error {
 		return errors.Join(fmt.Errorf("setting %s: %w", settingSkew, err), catalog.ErrDamaged)
 	}
 	c.skew.Store(skew)
-	return nil
+	return c.loadLatest()
 }
 
 // tells says whether there may be zones to be told: this one has belonged to a depot.
@@ -63,11 +63,12 @@ func (c *Cache) announce(tx *catalog.Tx, r journal.Record) error {
 		return nil
 	}
 	if r.Time == 0 {
-		r.Time = c.storeNanos()
+		r.Time = c.eventNanos()
 	}
 	if r.Zone == "" {
 		r.Zone = c.zoneName()
 	}
+	c.learnTime(r.Time)
 	b, err := journal.Encode(r)
 	if err != nil {
 		// The name is in this zone already: that no other one can be told is no reason to
@@ -102,7 +103,7 @@ func inDepot(r *catalog.Inode) bool {
 // made notes that this zone has finished the version that is r's base now. A version that
 // was made from another one is later than that, whatever the clocks say.
 func (c *Cache) made(tx *catalog.Tx, r *catalog.Inode, finished int64) error {
-	at, err := doneIn(tx, r, finished+c.skew.Load())
+	at, err := doneIn(tx, r, c.whenDone(r, finished))
 	if err != nil {
 		return err
 	}
@@ -202,7 +203,7 @@ func (c *Cache) dressed(tx *catalog.Tx, r *catalog.Inode) error {
 	if err != nil {
 		return err
 	}
-	at, err := doneIn(tx, r, c.storeNanos())
+	at, err := doneIn(tx, r, c.eventNanos())
 	if err != nil {
 		return err
 	}
@@ -222,7 +223,7 @@ func (c *Cache) announceGone(tx *catalog.Tx, r *catalog.Inode, path string, del 
 			return nil
 		}
 	}
-	n := journal.Record{Op: journal.Delete, Path: path, Time: max(c.storeNanos(), r.MadeAt+1)}
+	n := journal.Record{Op: journal.Delete, Path: path, Time: max(c.eventNanos(), r.MadeAt+1)}
 	if isDir(r) {
 		n.Op = journal.Rmdir
 	}
@@ -260,7 +261,7 @@ func (c *Cache) announceMove(tx *catalog.Tx, m *move) error {
 		}
 		other = inDepot(dst) && c.shared(m.oldPath) && c.shared(m.path)
 	}
-	n := journal.Record{Op: journal.Rename, From: m.oldPath, Path: m.path, Time: c.storeNanos()}
+	n := journal.Record{Op: journal.Rename, From: m.oldPath, Path: m.path, Time: c.eventNanos()}
 	movers := []Ino{m.src.Ino}
 	switch {
 	case known && other:
@@ -303,7 +304,7 @@ func (c *Cache) renamedUntold(tx *catalog.Tx, r *catalog.Inode, at int64) error 
 	if !isRegular(r) || !holdsOnlyCopy(r.State) || inDepot(r) {
 		return nil
 	}
-	r.MadeAt, r.MovedAt = afterRename(max(r.MadeAt, r.FinishedAt+c.skew.Load()), at), at
+	r.MadeAt, r.MovedAt = afterRename(max(r.MadeAt, c.finishedAt(r)), at), at
 	return tx.PutInode(r)
 }
 
@@ -323,7 +324,7 @@ func (c *Cache) announceFound(tx *catalog.Tx, old, to *catalog.Inode, path strin
 	if !c.shared(path) || !c.shared(paths[0]) {
 		return nil
 	}
-	n := journal.Record{Op: journal.Rename, From: path, Path: paths[0], Time: max(c.storeNanos(), old.MadeAt+1)}
+	n := journal.Record{Op: journal.Rename, From: path, Path: paths[0], Time: max(c.eventNanos(), old.MadeAt+1)}
 	to.MadeAt, to.Origin = old.MadeAt, old.Origin
 	if err := movedHere(tx, to, n.Time); err != nil {
 		return err

@@ -26,7 +26,10 @@ var errRefused = errors.New("cannot be applied")
 func (c *Cache) applyRecord(ctx context.Context, d *depot, r journal.Record) error {
 	err := c.checkRecord(&r)
 	if err == nil {
-		err = c.apply(ctx, r)
+		c.learnTime(max(r.Time, r.AttrTime))
+		if err = c.keepLatest(); err == nil {
+			err = c.apply(ctx, r)
+		}
 	}
 	switch {
 	case errors.Is(err, errHeld):

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -101,13 +99,8 @@ func TestMomentOfAnObject(t *testing.T) {
 	a.apply(journal.Record{Op: journal.Delete, Path: "x", Time: ahead, Zone: "z"})
 	a.write("x", pattern(1, 1000))
 	a.flush()
-	info, err := a.mem.Head(context.Background(), "p/x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, _, _ := strings.Cut(info.Metadata["depotfs-made"], " ")
-	if at, err := strconv.ParseInt(text, 10, 64); err != nil || at <= ahead {
-		t.Errorf("the object is of %d, the delete before it of %d (%v)", at, ahead, err)
+	if at := a.madeAt("p/x"); at <= ahead {
+		t.Errorf("the object is of %d, the delete before it of %d", at, ahead)
 	}
 }
 

@@ -224,11 +224,6 @@ func (c *Cache) moveDir(ctx context.Context, r journal.Record, src, dst *catalog
 			return ctx.Err()
 		}
 	}
-	if err := c.cat.Update(func(tx *catalog.Tx) error {
-		return bury(tx, &catalog.Tombstone{Path: from, Time: r.Time, Zone: r.Zone, To: to})
-	}); err != nil {
-		return err
-	}
 	if later {
 		return nil
 	}

@@ -87,7 +87,7 @@ func (c *Cache) changedAt(rec *catalog.Inode) (moment, error) {
 		ours, err := c.ourMoment(rec)
 		return moment{max(m.at+1, ours.at), c.zoneName()}, err
 	case !isRegular(rec) && rec.MadeAt == 0 && rec.Flags&catalog.FlagAttrDirty != 0:
-		m = moment{max(rec.DirtySince, rec.FinishedAt) + c.skew.Load(), c.zoneName()}
+		m = moment{c.whenDone(rec, max(rec.DirtySince, rec.FinishedAt)), c.zoneName()}
 	}
 	return m, err
 }

@@ -228,7 +228,7 @@ func (c *Cache) listTrash(ctx context.Context, d *depot, since int64, trash *tra
 // the delete's, and as the version of who made it.
 func (c *Cache) tellBack(tx *catalog.Tx, h *catalog.HeldDelete) error {
 	r := h.Inode
-	r.MadeAt = max(c.storeNanos(), r.MadeAt+1)
+	r.MadeAt = max(c.eventNanos(), r.MadeAt+1)
 	t, err := tx.Tombstone(h.Path)
 	if err == nil {
 		r.MadeAt = max(r.MadeAt, t.Time+1, t.RmdirAt+1)

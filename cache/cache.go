@@ -80,6 +80,8 @@ type Cache struct {
 	newDepot     chan struct{}         // signals Run that depot changed
 	told         atomic.Bool           // this zone has belonged to a depot: others are told what it does
 	skew         atomic.Int64          // ns: the store's clock minus ours, as far as it is known
+	latest       atomic.Int64          // ns by the store's clock: the latest that anybody did and we know of (causal.go)
+	latestKept   atomic.Int64          // and what of it the catalog has
 	newsWake     chan struct{}         // something is to be told
 	newsNow      chan struct{}         // somebody waits until it is told
 	listening    listener

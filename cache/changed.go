@@ -33,7 +33,7 @@ func (c *Cache) changedOutside(rec *catalog.Inode, path string, st share.Stat) e
 			r.Gen = gen
 			r.FinishedAt = max(r.FinishedAt, min(now, max(st.Mtime, st.Ctime)))
 		} else {
-			r.FinishedAt = now
+			c.noteFinished(r, now)
 		}
 		if err := step(r, evWrite); err != nil {
 			return err

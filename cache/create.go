@@ -203,9 +203,10 @@ func (c *Cache) addName(d lockedDir, rec *catalog.Inode, path string, st share.S
 	if isDir(rec) {
 		rec.Nlink = 2
 	}
-	rec.DirtySince, rec.FinishedAt, rec.LastUsed = now, now, now
+	rec.DirtySince, rec.LastUsed = now, now
+	c.noteFinished(rec, now)
 	if rec.Flags&catalog.FlagAdopted != 0 {
-		rec.FinishedAt = min(now, st.Mtime) // finished when its writer left it, not when we found it
+		rec.FinishedAt, rec.KnownAt = min(now, st.Mtime), 0 // finished when its writer left it, not when we found it
 	}
 	dst, err := c.share.Stat(d.path)
 	if err != nil {

@@ -31,7 +31,7 @@ func (c *Cache) announceEmptied(tx *catalog.Tx, d lockedDir) error {
 	if g == nil || g.RmdirAt == 0 || r.MadeAt > g.RmdirAt {
 		return nil
 	}
-	r.MadeAt, r.Origin = max(c.storeNanos(), g.RmdirAt+1), c.zoneName()
+	r.MadeAt, r.Origin = max(c.eventNanos(), g.RmdirAt+1), c.zoneName()
 	if err := tx.PutInode(r); err != nil {
 		return err
 	}

@@ -343,7 +343,9 @@
 // comes last, before anything is removed, and the last batch of a journal stays. Who misses
 // batches applies the checkpoint (catchup.go), and its cursors follow when all of it was.
 //
-// What counts for a path is what was made of it last (moment: store's time, then zone). A
+// What counts for a path is what was made of it last (moment: store's time, then zone). What
+// a zone does after it has heard of something is later than that, whatever its clock says
+// (causal.go), unless the clock of who did it is hours ahead. A
 // rename at t moves what is older; a record from before t about the old name is one about
 // the new name, just after t (afterRename, Tombstone.To), and what is done after t is later
 // than all of that (doneIn, Inode.MovedAt). What it meets here:

@@ -29,7 +29,7 @@ func (c *Cache) withMade(meta map[string]string, rec *catalog.Inode, gen uint64)
 // ourMoment is when this zone has finished what the depot lacks of a file (see made).
 func (c *Cache) ourMoment(rec *catalog.Inode) (m moment, err error) {
 	err = c.cat.View(func(tx *catalog.Tx) error {
-		at, err := doneIn(tx, rec, rec.FinishedAt+c.skew.Load())
+		at, err := doneIn(tx, rec, c.finishedAt(rec))
 		if err != nil {
 			return err
 		}
@@ -74,6 +74,7 @@ func (c *Cache) finishOf(key, path string, info ObjectInfo) (moment, error) {
 		return momentOf(r), nil
 	}
 	if m, ok := madeOf(info); ok {
+		c.learnTime(m.at)
 		return m, nil
 	}
 	return moment{at: nanosOf(info.Modified)}, nil

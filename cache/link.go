@@ -148,7 +148,8 @@ func (c *Cache) linkInCatalog(d lockedDir, rec *catalog.Inode, name, path string
 				r.Objects = nil
 			}
 			r.Flags &^= catalog.FlagOrphan | catalog.FlagHeld
-			r.Stamp, r.DirtySince, r.FinishedAt = st.Stamp(), now, now
+			r.Stamp, r.DirtySince = st.Stamp(), now
+			c.noteFinished(r, now)
 		}
 		if err := tx.PutDirent(catalog.Dirent{Parent: d.rec.Ino, Name: name, Ino: r.Ino, Type: r.Mode & syscall.S_IFMT}); err != nil {
 			return err

@@ -167,7 +167,7 @@ func (c *Cache) mayGoOpen(j *job, w openWriter, rec *catalog.Inode, cl layout.Cl
 		if w.st.Ino == 0 || r.Stamp == w.st.Stamp() && r.FinishedAt > 0 {
 			return nil
 		}
-		noteChange(r, w.st, now.Add(-w.quiet).UnixNano())
+		c.noteChange(r, w.st, now.Add(-w.quiet).UnixNano())
 		return nil
 	})
 	if err != nil {
@@ -178,12 +178,13 @@ func (c *Cache) mayGoOpen(j *job, w openWriter, rec *catalog.Inode, cl layout.Cl
 }
 
 // noteChange records what a writer left at a time.
-func noteChange(r *catalog.Inode, st share.Stat, at int64) {
+func (c *Cache) noteChange(r *catalog.Inode, st share.Stat, at int64) {
 	if r.DirtySince == 0 && (r.Stamp.Size != st.Size || r.Stamp.Mtime != st.Mtime) {
 		r.DirtySince = at
 	}
 	setAttrs(r, st)
-	r.Stamp, r.FinishedAt = st.Stamp(), at
+	r.Stamp = st.Stamp()
+	c.noteFinished(r, at)
 }
 
 // keepWatch is called for a file that is open for writing and whose bytes the depot

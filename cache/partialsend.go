@@ -115,7 +115,7 @@ func (c *Cache) quietPartial(s *sending, cl layout.Class) error {
 		return nil
 	}
 	rec, err := c.change(s.rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
-		r.FinishedAt = wrote
+		c.noteFinished(r, wrote)
 		return nil
 	})
 	if err != nil {

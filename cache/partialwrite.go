@@ -55,7 +55,7 @@ func (c *Cache) dirtyPartial(n *node) error {
 		if err := step(r, evWrite); err != nil {
 			return err
 		}
-		r.FinishedAt = now
+		c.noteFinished(r, now)
 		return c.enqueue(tx, r, path)
 	}); err != nil {
 		return errors.Join(err, side.Remove())

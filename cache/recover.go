@@ -266,7 +266,8 @@ func (c *Cache) recheckDirty() error {
 				wasWritten(r, st)
 				setAttrs(r, st)
 				if r.Stamp != st.Stamp() {
-					r.Stamp, r.FinishedAt = st.Stamp(), c.nanos()
+					r.Stamp = st.Stamp()
+					c.noteFinished(r, c.nanos())
 				}
 				return nil
 			}); err != nil {

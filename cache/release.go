@@ -71,7 +71,7 @@ func (c *Cache) endWrite(n *node) error {
 		if (r.Stamp.Size != st.Size || r.Stamp.Mtime != st.Mtime) && r.Flags&catalog.FlagUnseen == 0 {
 			r.Flags &^= catalog.FlagAdopted // written under our eyes: newer than what the depot has
 		}
-		noteChange(r, st, now)
+		c.noteChange(r, st, now)
 		return nil
 	})
 	n.clean = catalog.Stamp{}

@@ -38,7 +38,7 @@ type deletion struct {
 }
 
 // deleted is a deletion of now.
-func (c *Cache) deleted(path string) *deletion { return &deletion{c.storeNanos(), path} }
+func (c *Cache) deleted(path string) *deletion { return &deletion{c.eventNanos(), path} }
 
 // trashRoot begins all keys of the trash.
 func (c *Cache) trashRoot() string { return c.cfg.Prefix + share.Private + "/trash/" }

@@ -225,7 +225,7 @@ func (c *Cache) restoreFile(info ObjectInfo, a layout.Attrs, parent Ino, name, p
 		Base:       catalog.Version{Gen: gen, Size: info.Size, CRC64: info.CRC64, HasCRC: info.HasCRC64},
 		BaseLimit:  info.Size,
 		Objects:    []catalog.Object{{Key: info.Key, ETag: info.ETag, VersionID: info.VersionID, Gen: gen}},
-		FinishedAt: now, MadeAt: c.storeNanos(), Origin: c.zoneName()}
+		FinishedAt: now, MadeAt: c.eventNanos(), Origin: c.zoneName()}
 	applyMeta(rec, a)
 	learnZeros(rec, info.Metadata)
 	if err := step(rec, evImport); err != nil {

@@ -226,7 +226,7 @@ func (c *Cache) takeStamp(s *sending, cl layout.Class) error {
 		setAttrs(r, st)
 		r.Stamp, r.Gen = s.stamp, gen
 		if touched {
-			r.FinishedAt = now.UnixNano()
+			c.noteFinished(r, now.UnixNano())
 		}
 		return nil
 	})

@@ -35,7 +35,7 @@ type zoneHistory struct {
 	trace []string
 	texts []string // what the zones wrote in a clash
 
-	renames bool // names are renamed, too
+	renames []string // of allRenames: what is renamed, and how
 	start   time.Time
 }
 
@@ -163,6 +163,7 @@ func (h *zoneHistory) agree() map[string]string {
 }
 
 func (h *zoneHistory) agreed() (first map[string]string, err error) {
+	told := len(h.mem.Keys("p/.depotfs/journal/"))
 	for _, e := range h.all {
 		if left := e.flushFor(20 * time.Second); len(left) > 0 {
 			return nil, fmt.Errorf("zone %s: flush left %+v", e.zone, left)
@@ -173,6 +174,9 @@ func (h *zoneHistory) agreed() (first map[string]string, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("zone %s: refresh: %w", e.zone, err)
 		}
+	}
+	if len(h.mem.Keys("p/.depotfs/journal/")) != told {
+		return nil, errors.New("there was still something to tell")
 	}
 	for _, e := range h.all {
 		s, err := e.c.Status(context.Background())
@@ -241,8 +245,8 @@ func (h *zoneHistory) check() {
 
 // TestZonesModel runs random operations in two to four zones whose clocks are minutes
 // apart and whose lines fail; in the end all show the same, and nothing is lost.
-// DEPOTFS_MODEL_SEED repeats one run, DEPOTFS_MODEL_TIME makes it longer, and with
-// DEPOTFS_MODEL_RENAMES=no nobody renames anything.
+// DEPOTFS_MODEL_SEED repeats one run, DEPOTFS_MODEL_TIME makes it longer, and
+// DEPOTFS_MODEL_RENAMES says which of allRenames there are: none if it is "no".
 func TestZonesModel(t *testing.T) {
 	if !hardZones() {
 		t.Skip("zones do not yet agree after every history: DEPOTFS_HARD=1 tries")
@@ -263,6 +267,10 @@ func TestZonesModel(t *testing.T) {
 		}
 		seeds, limit = []uint64{seed}, 0
 	}
+	renames := allRenames
+	if v := os.Getenv("DEPOTFS_MODEL_RENAMES"); v != "" {
+		renames = slices.DeleteFunc(strings.Split(v, ","), func(s string) bool { return s == "no" })
+	}
 	end := time.Now().Add(limit)
 	for i := 0; i < len(seeds) || time.Now().Before(end); i++ {
 		seed := rand.Uint64N(1_000_000_000)
@@ -274,7 +282,7 @@ func TestZonesModel(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newZoneHistory(t, 2+int(seed%3), seed, outside)
 				defer h.end()
-				h.renames = os.Getenv("DEPOTFS_MODEL_RENAMES") != "no"
+				h.renames = renames
 				for range 2 {
 					for range 100 {
 						h.step(h.r.IntN(len(h.all)))
@@ -350,6 +358,12 @@ func (h *zoneHistory) pinned(e *env, p string) (f opened, ok bool) {
 		return f, false
 	}
 	return f, ok
+}
+
+// somewhere says whether the file that is open has a name: another zone may have renamed it.
+func (f opened) somewhere(e *env) bool {
+	files, _, _, err := show(e)
+	return err != nil || slices.ContainsFunc(files, func(p string) bool { return f.named(e, p) })
 }
 
 // named says whether a path still means the file that is open.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,7 +34,7 @@ func (h *zoneHistory) step(i int) {
 	fresh := path.Join(pick(dirs), "n"+strconv.Itoa(h.r.IntN(5)))
 	file, dir := pick(files), pick(dirs[1:])
 	r := h.r.IntN(100)
-	if !h.renames && (r >= 50 && r < 62 || r >= 62 && r < 70 && (r >= 66 || len(dirs) >= 8)) {
+	if rename := renameOf(r, len(dirs)); rename != "" && !slices.Contains(h.renames, rename) {
 		return
 	}
 	switch {
@@ -82,6 +83,24 @@ func (h *zoneHistory) step(i int) {
 	default:
 		h.around(i, r)
 	}
+}
+
+// allRenames are the kinds of renames that a history may have.
+var allRenames = []string{"fresh", "over", "exchange", "dirs"}
+
+// renameOf is the kind of rename that a step is; none for anything else.
+func renameOf(r, dirs int) string {
+	switch {
+	case r >= 50 && r < 56:
+		return "fresh"
+	case r >= 56 && r < 60:
+		return "over"
+	case r >= 60 && r < 62:
+		return "exchange"
+	case r >= 66 && r < 70, r >= 62 && r < 66 && dirs >= 8:
+		return "dirs"
+	}
+	return ""
 }
 
 // around does what is not about a name.
@@ -165,7 +184,7 @@ func (h *zoneHistory) change(e *env, p string) {
 	if h.r.IntN(4) == 0 {
 		time.Sleep(time.Duration(h.r.Int64N(int64(3 * time.Second)))) // it stays open
 	}
-	if !f.named(e, p) {
+	if !f.named(e, p) && (len(h.renames) == 0 || !f.somewhere(e)) {
 		h.fail("zone %s: %q was open for writing and has lost its name", e.zone, p)
 	}
 	h.o.over(f.v, "zone %s overwrote it in step %d", e.zone, h.now())

@@ -52,9 +52,12 @@ func encodeInode(n *Inode) []byte {
 	e.int(n.MadeAt)
 	e.string(n.Origin)
 	e.int(n.MovedAt)
-	if n.AttrAt != 0 { // few have it, and records from before end here
+	if n.AttrAt != 0 || n.KnownAt != 0 { // few have them, and records from before end here
 		e.int(n.AttrAt)
 		e.string(n.AttrBy)
+	}
+	if n.KnownAt != 0 {
+		e.int(n.KnownAt)
 	}
 	return e.buf
 }
@@ -104,6 +107,7 @@ func decodeInode(ino Ino, buf []byte) (*Inode, error) {
 	n.MovedAt = d.int()
 	n.AttrAt = d.int()
 	n.AttrBy = d.string()
+	n.KnownAt = d.int()
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -20,7 +20,7 @@ var codecs = []codec{
 	{"inode", func(b []byte) (any, error) { return decodeInode(7, b) }, func(v any) []byte { return encodeInode(v.(*Inode)) },
 		&Inode{Ino: 7, Mode: math.MaxUint32, UID: 1, GID: 2, Rdev: 3, Nlink: 4, Size: math.MinInt64, Blocks: 5, Atime: math.MaxInt64, Mtime: -1, Ctime: 6,
 			Target: "t\x00\xff", Links: []Link{{Parent: 1, Name: "m"}, {Parent: math.MaxUint64}}, State: 255, Gen: math.MaxUint64, Stamp: Stamp{Ino: 1, Size: -2, Mtime: 3, Ctime: -4},
-			Base: Version{Gen: 1, Size: 2, CRC64: 3, HasCRC: true}, BaseLimit: 4, Objects: []Object{{Key: "k", ETag: "e", VersionID: "v", Gen: 5}, {}}, Flags: math.MaxUint32, DirtySince: 1, FinishedAt: 2, LastUsed: 3, Zeros: "z", MadeAt: -4, Origin: "o", MovedAt: 5, AttrAt: 6, AttrBy: "a"}},
+			Base: Version{Gen: 1, Size: 2, CRC64: 3, HasCRC: true}, BaseLimit: 4, Objects: []Object{{Key: "k", ETag: "e", VersionID: "v", Gen: 5}, {}}, Flags: math.MaxUint32, DirtySince: 1, FinishedAt: 2, LastUsed: 3, Zeros: "z", MadeAt: -4, Origin: "o", MovedAt: 5, AttrAt: 6, AttrBy: "a", KnownAt: 7}},
 	{"dirent", func(b []byte) (any, error) { return decodeDirent(1, "n", b) }, func(v any) []byte { return encodeDirent(v.(Dirent)) },
 		Dirent{Parent: 1, Name: "n", Ino: 2, Type: 3, Cookie: math.MaxUint64}},
 	{"cookie", func(b []byte) (any, error) { return decodeCookie(1, 9, b) }, func(v any) []byte { return encodeCookie(v.(Dirent)) },
@@ -55,7 +55,7 @@ var codecs = []codec{
 func sampleOf(ino Ino) *Inode {
 	return &Inode{Ino: ino, Mode: 1, UID: 2, GID: 3, Rdev: 4, Nlink: 5, Size: 6, Blocks: 7, Atime: 8, Mtime: 9, Ctime: 10, Target: "t", Links: []Link{{Parent: 1, Name: "n"}},
 		State: 1, Gen: 11, Stamp: Stamp{Ino: 1, Size: 2, Mtime: 3, Ctime: 4}, Base: Version{Gen: 1, Size: 2, CRC64: 3, HasCRC: true}, BaseLimit: 12,
-		Objects: []Object{{Key: "k", ETag: "e", VersionID: "v", Gen: 1}}, Flags: FlagPinned, DirtySince: 13, FinishedAt: 14, LastUsed: 15, Zeros: "z", MadeAt: 16, Origin: "o", MovedAt: 17, AttrAt: 18, AttrBy: "a"}
+		Objects: []Object{{Key: "k", ETag: "e", VersionID: "v", Gen: 1}}, Flags: FlagPinned, DirtySince: 13, FinishedAt: 14, LastUsed: 15, Zeros: "z", MadeAt: 16, Origin: "o", MovedAt: 17, AttrAt: 18, AttrBy: "a", KnownAt: 19}
 }
 
 func TestCodecsKeepEveryField(t *testing.T) {

@@ -13,7 +13,7 @@ const goldenHeldDelete = "010301040101740109340101010c020304050e1012140174010101
 
 func TestGoldenHeldDelete(t *testing.T) {
 	want := &HeldDelete{Path: "p", Kind: DeleteHidden, Burst: 1, Time: 2, Told: true, Trash: "t", Saved: true, Inode: sampleOf(9)}
-	want.Inode.MovedAt, want.Inode.AttrAt, want.Inode.AttrBy = 0, 0, "" // which came later
+	want.Inode.MovedAt, want.Inode.AttrAt, want.Inode.AttrBy, want.Inode.KnownAt = 0, 0, "", 0 // which came later
 	b, err := hex.DecodeString(goldenHeldDelete)
 	if err != nil {
 		t.Fatal(err)

@@ -68,6 +68,7 @@ type Inode struct {
 	Flags      Flags
 	DirtySince int64 // ns; first unsent change
 	FinishedAt int64 // ns; last change seen, orders uploads within a directory
+	KnownAt    int64 // ns by the store's clock: that change is no earlier; 0 = our clock says it
 	LastUsed   int64 // ns; last open or read, for eviction
 
 	Zeros string // zero map of Base (see extent.DecodeZeros); "" = none is known
