@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"syscall"
 	"time"
 
 	"depotfs/cache/catalog"
@@ -273,7 +274,7 @@ func (c *Cache) announceMove(tx *catalog.Tx, m *move) error {
 	case !known:
 		return c.renamedUntold(tx, src, n.Time)
 	}
-	var moved []*catalog.Inode
+	var moved []*catalog.Inode // one, or both of an exchange: n.From first
 	for _, ino := range movers {
 		r, err := inode(tx, ino)
 		if err != nil {
@@ -287,12 +288,14 @@ func (c *Cache) announceMove(tx *catalog.Tx, m *move) error {
 			return err
 		}
 	}
+	n.Mode = moved[0].Mode & syscall.S_IFMT
 	if n.Op == journal.Exchange {
-		if err := noteMove(tx, n.Path, n.From, n.Time, c.zoneName()); err != nil {
+		n.Swapped = moved[1].Mode & syscall.S_IFMT
+		if err := noteMove(tx, isDir(moved[1]), n.Path, n.From, n.Time, c.zoneName()); err != nil {
 			return err
 		}
 	}
-	if err := noteMove(tx, n.From, n.Path, n.Time, c.zoneName()); err != nil {
+	if err := noteMove(tx, isDir(moved[0]), n.From, n.Path, n.Time, c.zoneName()); err != nil {
 		return err
 	}
 	return c.announce(tx, n)
@@ -329,7 +332,8 @@ func (c *Cache) announceFound(tx *catalog.Tx, old, to *catalog.Inode, path strin
 	if err := movedHere(tx, to, n.Time); err != nil {
 		return err
 	}
-	if err := noteMove(tx, n.From, n.Path, n.Time, c.zoneName()); err != nil {
+	n.Mode = to.Mode & syscall.S_IFMT
+	if err := noteMove(tx, isDir(to), n.From, n.Path, n.Time, c.zoneName()); err != nil {
 		return err
 	}
 	return c.announce(tx, n)

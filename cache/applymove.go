@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/journal"
@@ -14,6 +15,9 @@ import (
 // however much is below the name. What is later than the rename stays where it is, and
 // what has the new name stays if it is later. Keys follow in the zone that renamed.
 func (c *Cache) applyMove(ctx context.Context, r journal.Record) error {
+	if err := c.learnTypes(&r); err != nil {
+		return err
+	}
 	if err := c.movedAbove(&r); err != nil {
 		return err
 	}
@@ -23,60 +27,97 @@ func (c *Cache) applyMove(ctx context.Context, r journal.Record) error {
 	if _, err := c.heldHears(r); err != nil {
 		return err
 	}
+	dir := isOfDir(&r)
 	g, err := c.buried(r.From)
 	if err != nil {
 		return err
 	}
-	if g != nil && g.To != "" && g.Time > r.Time && r.Op == journal.Rename {
+	if m := renameIn(g, dir); m.to != "" && m.at > r.Time && r.Op == journal.Rename {
 		// The name was given another place later on: what is told of this one goes there.
-		if below(r.Path, g.To) || below(g.To, r.Path) {
+		if below(r.Path, m.to) || below(m.to, r.Path) {
 			return nil
 		}
-		return c.cat.Update(func(tx *catalog.Tx) error { return noteMove(tx, r.Path, g.To, g.Time, g.Zone) })
+		return c.cat.Update(func(tx *catalog.Tx) error { return noteMove(tx, dir, r.Path, m.to, m.at, m.zone) })
 	}
 	if r.Op == journal.Exchange {
-		err = c.exchangeNames(ctx, r)
+		if err := c.exchangeNames(ctx, r); err != nil {
+			return err
+		}
+		return c.cat.Update(func(tx *catalog.Tx) error {
+			swapped := r.Swapped&syscall.S_IFMT == syscall.S_IFDIR
+			if err := noteMove(tx, swapped, r.Path, r.From, r.Time, r.Zone); err != nil {
+				return err
+			}
+			return noteMove(tx, dir, r.From, r.Path, r.Time, r.Zone)
+		})
+	}
+	from, err := c.movedBefore(r)
+	if err != nil {
+		return err
+	}
+	if below(from, r.Path) || below(r.Path, from) {
+		return nil
+	}
+	if err := c.moveNamed(ctx, r, from); err != nil {
+		return err
+	}
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		if from != r.From {
+			if err := noteMove(tx, dir, from, r.Path, r.Time, r.Zone); err != nil {
+				return err
+			}
+		}
+		return noteMove(tx, dir, r.From, r.Path, r.Time, r.Zone)
+	})
+}
+
+// moveNamed moves the file, or the directory, that is at a path and that r renames.
+func (c *Cache) moveNamed(ctx context.Context, r journal.Record, from string) error {
+	rec, _, _, err := c.at(from)
+	if err != nil || rec != nil && isDir(rec) != isOfDir(&r) {
+		return err // what has the name is not what was renamed
+	}
+	if c.rules.Of(r.Path).Shown {
+		err = c.moveTree(ctx, r, from, r.Path)
 	} else {
-		from, ferr := c.movedBefore(r)
-		if ferr != nil {
-			return ferr
-		}
-		if below(from, r.Path) || below(r.Path, from) {
-			return nil
-		}
-		if c.rules.Of(r.Path).Shown {
-			err = c.moveTree(ctx, r, from, r.Path)
-		} else {
-			err = c.applyGone(journal.Record{Op: journal.Delete, Path: from, Time: r.Time, Zone: r.Zone})
-		}
-		if err == nil {
-			err = c.fade(r.Path) // which may have been deleted since
-		}
-		if from != r.From && err == nil {
-			err = c.cat.Update(func(tx *catalog.Tx) error { return noteMove(tx, from, r.Path, r.Time, r.Zone) })
-		}
+		err = c.applyGone(journal.Record{Op: journal.Delete, Path: from, Time: r.Time, Zone: r.Zone})
 	}
 	if err != nil {
 		return err
 	}
-	return c.cat.Update(func(tx *catalog.Tx) error {
-		if r.Op == journal.Exchange {
-			if err := noteMove(tx, r.Path, r.From, r.Time, r.Zone); err != nil {
-				return err
-			}
+	return c.fade(r.Path) // which may have been deleted since
+}
+
+// learnTypes has a rename say whether it is of files or of directories, by what has the names
+// here, where its zone did not.
+func (c *Cache) learnTypes(r *journal.Record) error {
+	typeAt := func(path string) (uint32, error) {
+		rec, _, _, err := c.at(path)
+		if err != nil || rec == nil || !isDir(rec) {
+			return syscall.S_IFREG, err
 		}
-		return noteMove(tx, r.From, r.Path, r.Time, r.Zone)
-	})
+		return syscall.S_IFDIR, nil
+	}
+	var err error
+	if r.Mode&syscall.S_IFMT == 0 {
+		if r.Mode, err = typeAt(r.From); err != nil {
+			return err
+		}
+	}
+	if r.Op == journal.Exchange && r.Swapped&syscall.S_IFMT == 0 {
+		r.Swapped, err = typeAt(r.Path)
+	}
+	return err
 }
 
 // movedBefore is where what a record renames is here: renames before it, of the name or of
 // a directory above, may have been unknown to its zone. What is under the old name again is
 // what is meant.
 func (c *Cache) movedBefore(r journal.Record) (string, error) {
-	path := r.From
+	path, dir := r.From, isOfDir(&r)
 	for range maxApplies {
 		rec, _, _, err := c.at(path)
-		if err != nil || rec != nil {
+		if err != nil || rec != nil && isDir(rec) == dir {
 			return path, err
 		}
 		next := ""
@@ -87,8 +128,8 @@ func (c *Cache) movedBefore(r journal.Record) (string, error) {
 				if err != nil {
 					return err
 				}
-				if g != nil && g.To != "" && g.Time < r.Time && g.Time > latest {
-					next, latest = g.To+path[end:], g.Time
+				if m := renameIn(g, dir || end < len(path)); m.to != "" && m.at < r.Time && m.at > latest {
+					next, latest = m.to+path[end:], m.at
 				}
 			}
 			return nil
@@ -106,11 +147,11 @@ func (c *Cache) movedBefore(r journal.Record) (string, error) {
 // movedAbove gives both names of a rename the paths that they have by renames that its zone
 // did not know of: of a directory above, and of what has the new name since.
 func (c *Cache) movedAbove(r *journal.Record) error {
-	to := journal.Record{Path: r.Path, Time: r.Time}
+	to := journal.Record{Op: r.Op, Path: r.Path, Time: r.Time, Mode: r.Mode}
 	if _, err := c.renamedSince(&to); err != nil {
 		return err
 	}
-	from := journal.Record{Path: parentPath(r.From), Time: r.Time}
+	from := journal.Record{Op: journal.Mkdir, Path: parentPath(r.From), Time: r.Time}
 	if from.Path != "" {
 		if _, err := c.renamedSince(&from); err != nil {
 			return err
@@ -299,10 +340,18 @@ func (c *Cache) exchangeNames(ctx context.Context, r journal.Record) error {
 			return err
 		}
 		dst, _, _, err := c.at(r.Path)
-		if err != nil || src == nil && dst == nil {
+		if err != nil {
 			return err
 		}
+		if src != nil && isDir(src) != isOfDir(&r) {
+			src = nil
+		}
+		if dst != nil && isDir(dst) != (r.Swapped&syscall.S_IFMT == syscall.S_IFDIR) {
+			dst = nil
+		}
 		switch {
+		case src == nil && dst == nil:
+			return nil
 		case dst == nil:
 			return c.moveTree(ctx, r, r.From, r.Path)
 		case src == nil:

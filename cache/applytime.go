@@ -5,6 +5,7 @@ import (
 	iofs "io/fs"
 	"slices"
 	"strings"
+	"syscall"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/journal"
@@ -57,34 +58,61 @@ func afterRename(t, moved int64) int64 {
 func (c *Cache) renamedSince(r *journal.Record) (ours bool, err error) {
 	err = c.cat.View(func(tx *catalog.Tx) error {
 		for range maxDepth {
-			g, rest, err := renameOf(tx, r.Path, r.Time)
-			if g == nil || err != nil {
+			m, rest, err := renameOf(tx, r.Path, isOfDir(r), r.Time)
+			if m.to == "" || err != nil {
 				return err
 			}
-			r.Path, r.Time = g.To+rest, afterRename(r.Time, g.Time)
-			if r.AttrTime != 0 && r.AttrTime < g.Time {
-				r.AttrTime = afterRename(r.AttrTime, g.Time)
+			r.Path, r.Time = m.to+rest, afterRename(r.Time, m.at)
+			if r.AttrTime != 0 && r.AttrTime < m.at {
+				r.AttrTime = afterRename(r.AttrTime, m.at)
 			}
-			ours = g.Zone == c.zoneName()
+			ours = m.zone == c.zoneName()
 		}
 		return nil
 	})
 	return ours, err
 }
 
-// renameOf is the earliest rename after a time of a path or of what it is below; rest is
-// the end of path that follows its name.
-func renameOf(tx *catalog.Tx, path string, since int64) (found *catalog.Tombstone, rest string, err error) {
+// renamed is a rename as a tombstone has it; to is "" for none.
+type renamed struct {
+	moment
+	to string
+}
+
+// renameIn is the rename, by a tombstone, of the directory or file of a name. One moves the
+// other no more than a delete of one deletes the other.
+func renameIn(g *catalog.Tombstone, dir bool) renamed {
+	switch {
+	case g == nil:
+		return renamed{}
+	case dir:
+		return renamed{rmdirOf(g), g.RmdirTo}
+	}
+	return renamed{timeOf(g), g.To}
+}
+
+// isOfDir says whether a record is about a directory.
+func isOfDir(r *journal.Record) bool {
+	switch r.Op {
+	case journal.Mkdir, journal.Rmdir:
+		return true
+	case journal.Attr, journal.Rename, journal.Exchange:
+		return r.Mode&syscall.S_IFMT == syscall.S_IFDIR
+	}
+	return false
+}
+
+// renameOf is the earliest rename after a time of the directory or file of a path, or of a
+// directory that it is below; rest is the end of path that follows its name.
+func renameOf(tx *catalog.Tx, path string, dir bool, since int64) (found renamed, rest string, err error) {
 	for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '/') {
-		g, err := tx.Tombstone(path[:end])
-		if errors.Is(err, catalog.ErrNotFound) {
-			continue
-		}
+		g, err := tombstone(tx, path[:end])
 		if err != nil {
-			return nil, "", err
+			return renamed{}, "", err
 		}
-		if g.To != "" && g.Time > since && (found == nil || g.Time < found.Time) {
-			found, rest = g, path[end:]
+		m := renameIn(g, dir || end < len(path))
+		if m.to != "" && m.at > since && (found.to == "" || m.at < found.at) {
+			found, rest = m, path[end:]
 		}
 	}
 	return found, rest, nil
@@ -236,7 +264,7 @@ func bury(tx *catalog.Tx, g *catalog.Tombstone) error {
 		now.Time, now.Zone, now.Key, now.To = g.Time, g.Zone, g.Key, g.To
 	}
 	if g.RmdirAt != 0 && rmdirOf(g).after(rmdirOf(old)) {
-		now.RmdirAt, now.RmdirBy = g.RmdirAt, g.RmdirBy
+		now.RmdirAt, now.RmdirBy, now.RmdirTo = g.RmdirAt, g.RmdirBy, g.RmdirTo
 	}
 	if now == *old {
 		return nil
@@ -244,15 +272,21 @@ func bury(tx *catalog.Tx, g *catalog.Tombstone) error {
 	return tx.PutTombstone(&now)
 }
 
-// noteMove notes a rename of a path for what others still tell of it, and has the
-// tombstones of what was deleted there, and below, follow. It is part of the transaction
-// that renames.
-func noteMove(tx *catalog.Tx, from, to string, at int64, zone string) error {
+// noteMove notes a rename of a file, or of a directory, for what others still tell of it, and
+// has the tombstones of what was deleted there, and below, follow. It is part of the
+// transaction that renames.
+func noteMove(tx *catalog.Tx, dir bool, from, to string, at int64, zone string) error {
 	own, err := tombstone(tx, from)
 	if err != nil {
 		return err
 	}
-	graves := []*catalog.Tombstone{own}
+	if err := moveGrave(tx, own, to, at, !dir, dir); err != nil {
+		return err
+	}
+	if !dir {
+		return bury(tx, &catalog.Tombstone{Path: from, Time: at, Zone: zone, To: to})
+	}
+	var graves []*catalog.Tombstone
 	if err := tx.EachTombstoneBelow(from, func(g *catalog.Tombstone) bool {
 		graves = append(graves, g)
 		return len(graves) < maxGraves
@@ -260,24 +294,25 @@ func noteMove(tx *catalog.Tx, from, to string, at int64, zone string) error {
 		return err
 	}
 	for _, g := range graves {
-		if g == nil {
-			continue
-		}
-		if err := moveGrave(tx, g, to+g.Path[len(from):], at); err != nil {
+		if err := moveGrave(tx, g, to+g.Path[len(from):], at, true, true); err != nil {
 			return err
 		}
 	}
-	return bury(tx, &catalog.Tombstone{Path: from, Time: at, Zone: zone, To: to})
+	return bury(tx, &catalog.Tombstone{Path: from, RmdirAt: at, RmdirBy: zone, RmdirTo: to})
 }
 
-// moveGrave has what was deleted before a rename follow it.
-func moveGrave(tx *catalog.Tx, g *catalog.Tombstone, to string, at int64) error {
+// moveGrave has what was deleted before a rename follow it: a file of that name, a directory,
+// or both.
+func moveGrave(tx *catalog.Tx, g *catalog.Tombstone, to string, at int64, file, dir bool) error {
+	if g == nil {
+		return nil
+	}
 	moved, stays := catalog.Tombstone{Path: to}, *g
-	if g.To == "" && g.Time != 0 && g.Time < at { // who follows a rename comes by there
+	if file && g.To == "" && g.Time != 0 && g.Time < at { // who follows a rename comes by there
 		moved.Time, moved.Zone, moved.Key = afterRename(g.Time, at), g.Zone, g.Key
 		stays.Time, stays.Zone, stays.Key = 0, "", ""
 	}
-	if g.RmdirAt != 0 && g.RmdirAt < at {
+	if dir && g.RmdirTo == "" && g.RmdirAt != 0 && g.RmdirAt < at {
 		moved.RmdirAt, moved.RmdirBy = afterRename(g.RmdirAt, at), g.RmdirBy
 		stays.RmdirAt, stays.RmdirBy = 0, ""
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/journal"
@@ -76,8 +77,10 @@ func (w *checkpointWriter) put(ctx context.Context, key string, b []byte, kind s
 func (w *checkpointWriter) graves(ctx context.Context, since int64) error {
 	var moves []journal.Record
 	if err := w.eachGrave(ctx, since, func(g *catalog.Tombstone) {
-		if g.To != "" && g.Time >= since {
-			moves = append(moves, journal.Record{Op: journal.Rename, From: g.Path, Path: g.To, Time: g.Time, Zone: g.Zone})
+		for _, typ := range []uint32{syscall.S_IFREG, syscall.S_IFDIR} {
+			if m := renameIn(g, typ == syscall.S_IFDIR); m.to != "" && m.at >= since {
+				moves = append(moves, journal.Record{Op: journal.Rename, From: g.Path, Path: m.to, Time: m.at, Zone: m.zone, Mode: typ})
+			}
 		}
 	}, func() error { return nil }); err != nil {
 		return err
@@ -93,7 +96,7 @@ func (w *checkpointWriter) graves(ctx context.Context, since int64) error {
 		if g.To == "" && g.Time >= since {
 			gone = append(gone, journal.Record{Op: journal.Delete, Path: g.Path, Time: g.Time, Zone: g.Zone})
 		}
-		if g.RmdirAt >= since {
+		if g.RmdirTo == "" && g.RmdirAt >= since {
 			gone = append(gone, journal.Record{Op: journal.Rmdir, Path: g.Path, Time: g.RmdirAt, Zone: g.RmdirBy})
 		}
 	}, func() error {

@@ -17,7 +17,8 @@ import (
 // are this zone's to move or to remove.
 func (c *Cache) renamedAway(tx *catalog.Tx, path string) (bool, error) {
 	g, err := tombstone(tx, path)
-	return g != nil && g.To != "" && g.Zone == c.zoneName(), err
+	m := renameIn(g, false)
+	return m.to != "" && m.zone == c.zoneName(), err
 }
 
 // followKey has this zone do its part for the object that a record told of, if its key is

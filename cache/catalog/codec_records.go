@@ -237,13 +237,14 @@ func encodeTombstone(t *Tombstone) []byte {
 	e.string(t.To)
 	e.int(t.RmdirAt)
 	e.string(t.RmdirBy)
+	e.string(t.RmdirTo)
 	return e.buf
 }
 
 func decodeTombstone(path string, buf []byte) (*Tombstone, error) {
 	d := newDecoder(buf)
 	t := &Tombstone{Path: path, Time: d.int(), Zone: d.string(), Key: d.string(), To: d.string()}
-	t.RmdirAt, t.RmdirBy = d.int(), d.string() // they came later
+	t.RmdirAt, t.RmdirBy, t.RmdirTo = d.int(), d.string(), d.string() // they came later
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -30,7 +30,7 @@ var codecs = []codec{
 	{"removal", func(b []byte) (any, error) { return decodeRemoval("k", b) }, func(v any) []byte { return encodeRemoval(v.(*Removal)) },
 		&Removal{Key: "k", ETag: "e", Path: "p", Since: 1, NotBefore: 2, Attempts: 3, LastError: "l", Version: "v", UploadID: "u", Trash: "t", Size: -1, Mode: 5, UID: 6, GID: 7, Mtime: -8}},
 	{"tombstone", func(b []byte) (any, error) { return decodeTombstone("p", b) }, func(v any) []byte { return encodeTombstone(v.(*Tombstone)) },
-		&Tombstone{Path: "p", Time: -1, Zone: "z", Key: "k", To: "t", RmdirAt: 7, RmdirBy: "r"}},
+		&Tombstone{Path: "p", Time: -1, Zone: "z", Key: "k", To: "t", RmdirAt: 7, RmdirBy: "r", RmdirTo: "t"}},
 	{"upload", func(b []byte) (any, error) { return decodeUpload(1, b) }, func(v any) []byte { return encodeUpload(v.(*Upload)) },
 		&Upload{Ino: 1, Key: "k", UploadID: "u", PartSize: 2, Size: 3, Gen: 4, Stamp: Stamp{Ino: 5, Size: 6, Mtime: 7, Ctime: 8}, Created: 9, CRC64: 10, HasCRC: true}},
 	{"part", func(b []byte) (any, error) { return decodePart(1, b) }, func(v any) []byte { return encodePart(v.(UploadPart)) },

@@ -96,8 +96,9 @@ type Tombstone struct {
 	Key  string // of the object that had the path; "" = none
 	To   string // the path after the rename; "" = it was deleted
 
-	RmdirAt int64  // ns: when a directory of that name was last deleted; 0 = never
+	RmdirAt int64  // ns: when a directory of that name was last deleted or renamed; 0 = never
 	RmdirBy string // the zone that did it
+	RmdirTo string // the path after the rename; "" = it was deleted
 }
 
 // Flags are independent facts about an inode.

@@ -51,6 +51,8 @@ type line struct {
 	GID    uint32  `json:"gid,omitempty"`
 	Mtime  int64   `json:"mtime,omitempty"`
 
+	Swapped string `json:"swapped,omitempty"` // octal
+
 	AttrTime int64  `json:"attr_time,omitempty"`
 	AttrZone string `json:"attr_zone,omitempty"`
 }
@@ -74,6 +76,9 @@ func Encode(r Record) ([]byte, error) {
 	}
 	if r.Mode != 0 {
 		l.Mode = strconv.FormatUint(uint64(r.Mode), 8)
+	}
+	if r.Swapped != 0 {
+		l.Swapped = strconv.FormatUint(uint64(r.Swapped), 8)
 	}
 	b, err := marshal(l)
 	if err == nil && len(b) > MaxRecord {
@@ -147,6 +152,13 @@ func decode(b []byte) (Record, error) {
 		if r.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 			r.Mode &^= syscall.S_ISUID | syscall.S_ISGID
 		}
+	}
+	if l.Swapped != "" {
+		typ, err := strconv.ParseUint(l.Swapped, 8, 32)
+		if err != nil {
+			return Record{}, fmt.Errorf("type %q: %w", clip(l.Swapped), ErrInvalid)
+		}
+		r.Swapped = uint32(typ)
 	}
 	return r, validate(&r)
 }

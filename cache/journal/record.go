@@ -37,7 +37,8 @@ type Record struct {
 	Target    string // Symlink
 	Trash     string // Delete: key of the copy that was kept; "" = none
 
-	Mode     uint32 // st_mode with type bits
+	Mode     uint32 // st_mode with type bits; Rename, Exchange: the type alone of what was From
+	Swapped  uint32 // Exchange: the type bits of what was Path
 	UID, GID uint32
 	Mtime    int64
 

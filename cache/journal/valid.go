@@ -80,6 +80,9 @@ func validate(r *Record) error {
 	if r.Size < 0 {
 		return fmt.Errorf("size %d: %w", r.Size, ErrInvalid)
 	}
+	if r.Swapped&^syscall.S_IFMT != 0 || r.Swapped != 0 && r.Op != Exchange {
+		return fmt.Errorf("%s of a file of type %#o: %w", r.Op, r.Swapped, ErrInvalid)
+	}
 	return validMode(r.Op, r.Mode)
 }
 
