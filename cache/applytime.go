@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	iofs "io/fs"
+	"math/bits"
 	"slices"
 	"strings"
 	"syscall"
@@ -41,16 +42,29 @@ func attrsAt(r *journal.Record) moment {
 }
 
 const (
-	renameWindow  = 1 << 46 // ns, some 19 hours: earlier changes that meet a rename count as simultaneous
-	renameQuantum = 18      // bits of ns: so do changes within a quarter of a millisecond
-	// renameSpan is how long after a rename all is over that was done before it, in ns.
-	renameSpan = 2 + renameWindow>>renameQuantum
+	renameWindow = 1 << 46 // ns, some 19 hours: earlier changes that meet a rename count as simultaneous
+	// renameDigits is how many bits of the time before a rename count. So what is done within
+	// some 30 ms before it keeps its distances, and what was moved by several renames its order.
+	renameDigits = 25
+	renameRanks  = (46 - renameDigits + 2) << (renameDigits - 1) // more than any rank
+	// renameSpan is how long after a rename all is over that was done before it, in ns: 0.39 s.
+	renameSpan = 2 + renameRanks
 )
 
 // afterRename is the time of what was done at t to a name that was given up by a rename
-// at the later time moved: within about a quarter of a second after it, in the order of t.
+// at the later time moved: within renameSpan after it, in the order of t.
 func afterRename(t, moved int64) int64 {
-	return moved + 1 + max(0, renameWindow-(moved-t))>>renameQuantum
+	return moved + 1 + renameRanks - rank(max(0, min(moved-t, renameWindow-1)))
+}
+
+// rank is a growing function of a time before a rename: the time itself, in ns, as long as it
+// has no more than renameDigits bits, and then the number of bits and the highest ones.
+func rank(before int64) int64 {
+	more := bits.Len64(uint64(before)) - renameDigits
+	if more <= 0 {
+		return before
+	}
+	return int64(more)<<(renameDigits-1) + before>>more
 }
 
 // renamedSince gives a record the path that its name has by renames that its zone did not

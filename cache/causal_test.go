@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -91,8 +92,31 @@ func TestDeleteFollowsTheRenameOfWhatWasThere(t *testing.T) {
 	a.mkdirAll("n")
 	a.write("n/x", pattern(2, 1000))
 	a.flush()
-	a.apply(journal.Record{Op: journal.Rename, From: "n", Path: "m", Zone: "z", Time: renamed})
+	a.apply(journal.Record{Op: journal.Rename, From: "n", Path: "m", Zone: "z", Time: renamed, Mode: syscall.S_IFREG})
 	a.apply(a.putRecord("z", "m", cache.AfterRename(before, renamed), pattern(1, 1000)))
 	a.wantNone("m")
 	a.mustRead("n/x", pattern(2, 1000))
+}
+
+// What was done before a rename counts as done just after it, in the same order, also when
+// the name is renamed again and again.
+func TestRenamesKeepTheOrder(t *testing.T) {
+	t.Parallel()
+	const start = int64(1_800_000_000_000_000_000)
+	last := int64(0)
+	for _, before := range []time.Duration{1000 * time.Hour, 19 * time.Hour, time.Hour, 61 * time.Second, time.Minute, time.Second, 999 * time.Millisecond,
+		40 * time.Millisecond, 20 * time.Millisecond, time.Millisecond, 999 * time.Microsecond, time.Microsecond, 2, 1} {
+		at := cache.AfterRename(start-int64(before), start)
+		if at <= last || at <= start || at > start+int64(400*time.Millisecond) {
+			t.Errorf("%v before the rename counts as %v after it, the one before it as %v", before, time.Duration(at-start), time.Duration(last-start))
+		}
+		last = at
+	}
+	one, two := start, start+int64(time.Second)
+	for i := range 3 { // a minute, a second and a second later
+		renamed := start + int64(time.Minute) + int64(i+1)*int64(time.Second)
+		if one, two = cache.AfterRename(one, renamed), cache.AfterRename(two, renamed); one >= two {
+			t.Fatalf("a second before and after are %v and %v after rename %d", time.Duration(one-renamed), time.Duration(two-renamed), i+1)
+		}
+	}
 }

@@ -51,6 +51,9 @@ func (c *Cache) keepTheirs(ctx context.Context, d *depot, key, path string, info
 		}
 		info.Metadata = there.Metadata
 	}
+	if err := c.leaveToMove(path, info); err != nil {
+		return err
+	}
 	dst, hashed, err := c.conflictPlaceFor(ctx, d, path)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,11 +37,14 @@ type listener struct {
 	gaps   map[string]time.Time // zone -> since when its next batch is missing and later ones are there
 
 	stranger atomic.Bool // it said so of a zone that was not known: look which there are
+
+	early map[string]time.Time // zone -> since when its next batch waits for those of others
+	began sync.Map             // zone -> uint64, the batch that was last begun to be applied: also newsLoop's
 }
 
 func (l *listener) init() {
 	l.asked, l.nudged, l.woken = make(chan chan error), make(chan struct{}, 1), make(chan struct{}, 1)
-	l.gaps = map[string]time.Time{}
+	l.gaps, l.early = map[string]time.Time{}, map[string]time.Time{}
 }
 
 // listenLoop reads what the other zones did, and applies it in order.
@@ -123,18 +127,27 @@ func (c *Cache) listen(ctx context.Context, d *depot, all bool) (n int, err erro
 	for _, e := range c.otherZones() {
 		zones = append(zones, e.Name)
 	}
-	var errs []error
-	for _, zone := range zones {
-		m, err := c.listenTo(ctx, d, zone)
-		n += m
-		if err != nil {
-			errs = append(errs, fmt.Errorf("zone %s: %w", zone, err))
+	for {
+		var errs []error
+		heard, early := 0, false
+		for _, zone := range zones {
+			m, err := c.listenTo(ctx, d, zone)
+			heard += m
+			switch {
+			case errors.Is(err, errTooEarly):
+				early = true
+			case err != nil:
+				errs = append(errs, fmt.Errorf("zone %s: %w", zone, err))
+			}
+			if ctx.Err() != nil {
+				break
+			}
 		}
-		if ctx.Err() != nil {
-			break
+		n += heard
+		if !early || heard == 0 || ctx.Err() != nil {
+			return n, errors.Join(errs...)
 		}
 	}
-	return n, errors.Join(errs...)
 }
 
 // listenTo applies what is new in one zone's journal. This zone's own counts as far as
@@ -194,9 +207,13 @@ func (c *Cache) listenOnce(ctx context.Context, d *depot, zone string) (n int, c
 		}
 		return nil
 	})
-	if errors.Is(err, errEnough) {
+	switch {
+	case errors.Is(err, errEnough):
 		delete(c.listening.gaps, zone)
 		n, err = n+1, nil
+	case errors.Is(err, errTooEarly):
+		d.report(nil)
+		return n, caught, err
 	}
 	d.report(err)
 	return n, caught, err
@@ -272,6 +289,10 @@ func (c *Cache) hear(ctx context.Context, d *depot, zone string, o ObjectInfo) e
 		c.damagedBatch(zone, o.Key, err)
 	}
 	_, seq, _ := journal.ParseKey(c.cfg.Prefix, o.Key)
+	if err := c.tooEarly(zone, h.Seen); err != nil {
+		return err
+	}
+	c.listening.began.Store(zone, seq)
 	before, err := c.beforeListing(zone, seq)
 	if err != nil {
 		return err

@@ -34,6 +34,8 @@ type sealed struct {
 	Seq  uint64 `json:"seq"`
 	Last uint64 `json:"last"` // number of its last record in the catalog
 	Made int64  `json:"made"` // ns, the store's clock
+
+	Seen map[string]uint64 `json:"seen,omitempty"` // what was heard before it (journal.Header)
 }
 
 // newsLoop tells other zones what this one did, in batches that are numbered without
@@ -190,6 +192,9 @@ func (c *Cache) seal(ctx context.Context, d *depot) (*sealed, error) {
 		return nil, err
 	}
 	s.Seq = last + 1
+	if s.Seen, err = c.seen(); err != nil {
+		return nil, err
+	}
 	return s, c.putSealed(s)
 }
 
@@ -290,7 +295,7 @@ func (c *Cache) batch(s *sealed) (b []byte, count int, more bool, err error) {
 	}); err != nil {
 		return nil, 0, false, err
 	}
-	b, err = journal.EncodeBatch(journal.Header{Zone: c.zoneName(), Seq: s.Seq, Made: s.Made, Epoch: strconv.FormatUint(c.cat.Epoch(), 16)}, records)
+	b, err = journal.EncodeBatch(journal.Header{Zone: c.zoneName(), Seq: s.Seq, Made: s.Made, Epoch: strconv.FormatUint(c.cat.Epoch(), 16), Seen: s.Seen}, records)
 	return b, len(records), more, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/journal"
@@ -119,4 +120,24 @@ func (c *Cache) clearUntold(ctx context.Context, d *depot, rm *catalog.Removal) 
 		return err
 	}
 	return c.deleteObject(ctx, d, rm)
+}
+
+// leaveToMove is a laterError where the object under the key of a path is a version of the
+// file that had the path before a rename: another zone, which did not know of that, has put
+// it, and will tell. Then it follows the rename, and the key is free.
+func (c *Cache) leaveToMove(path string, info ObjectInfo) error {
+	made, ok := madeOf(info)
+	if !ok || made.zone == c.zoneName() || c.storeNanos()-nanosOf(info.Modified) > int64(missedBatch) {
+		return nil
+	}
+	moved := false
+	if err := c.cat.View(func(tx *catalog.Tx) error {
+		m, _, err := renameOf(tx, path, false, made.at)
+		moved = m.to != ""
+		return err
+	}); err != nil || !moved {
+		return err
+	}
+	c.listenSoon()
+	return laterError{c.now().Add(time.Second), "waits until another zone tells of the object under its key, which was renamed"}
 }

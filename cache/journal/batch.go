@@ -15,8 +15,11 @@ const (
 	// MaxRecords bounds the records of a batch.
 	MaxRecords = 4096
 
+	// MaxSeen bounds the zones that a header says to have been heard.
+	MaxSeen = 64
+
 	maxEpoch  = 64
-	maxHeader = 512
+	maxHeader = 512 + MaxSeen*(MaxZone+24) // a name, quotes and colon, and up to 20 digits
 	// frame is what a line has beside its JSON: checksum, space, newline.
 	frame = 8 + 1 + 1
 )
@@ -27,6 +30,9 @@ type Header struct {
 	Seq   uint64 // counts the zone's batches from 1, without gaps
 	Made  int64  // ns since 1970 by the store's clock
 	Epoch string // of the zone's state directory: another one may have numbered anew
+	// Seen is the last batch that the zone had heard of each other zone when it made this one:
+	// what is in it may have been done knowing of those. At most MaxSeen; nil = of none.
+	Seen map[string]uint64
 }
 
 // header is a Header as JSON.
@@ -37,6 +43,8 @@ type header struct {
 	Made    int64  `json:"made"`
 	Epoch   string `json:"epoch"`
 	Records int    `json:"records"`
+
+	Seen map[string]uint64 `json:"seen,omitempty"`
 }
 
 func (h *header) validate() error {
@@ -51,12 +59,19 @@ func (h *header) validate() error {
 		return fmt.Errorf("%d records: %w", h.Records, ErrInvalid)
 	case h.Records > MaxRecords:
 		return fmt.Errorf("%d records: %w", h.Records, ErrTooLarge)
+	case len(h.Seen) > MaxSeen:
+		return fmt.Errorf("%d zones seen: %w", len(h.Seen), ErrTooLarge)
+	}
+	for zone, seq := range h.Seen {
+		if !ValidZone(zone) || seq == 0 {
+			return fmt.Errorf("batch %d of zone %q seen: %w", seq, clip(zone), ErrInvalid)
+		}
 	}
 	return nil
 }
 
 func (h *header) public() Header {
-	return Header{Zone: h.Zone, Seq: h.Seq, Made: h.Made, Epoch: h.Epoch}
+	return Header{Zone: h.Zone, Seq: h.Seq, Made: h.Made, Epoch: h.Epoch, Seen: h.Seen}
 }
 
 // validEpoch: letters and digits, so that it can stand anywhere.
@@ -77,7 +92,7 @@ func Fits(records, bytes int) bool {
 
 // EncodeBatch returns a batch as its object's bytes. It is ErrTooLarge where Fits says no.
 func EncodeBatch(h Header, records []Record) ([]byte, error) {
-	hd := header{Format: Format, Zone: h.Zone, Seq: h.Seq, Made: h.Made, Epoch: h.Epoch, Records: len(records)}
+	hd := header{Format: Format, Zone: h.Zone, Seq: h.Seq, Made: h.Made, Epoch: h.Epoch, Records: len(records), Seen: h.Seen}
 	b, err := hd.encode()
 	for i := 0; i < len(records) && err == nil; i++ {
 		var one []byte

@@ -22,6 +22,7 @@ var writeGolden = flag.Bool("write-golden", false, "write testdata/format1, whic
 
 var (
 	goldenHeader = journal.Header{Zone: "ber1", Seq: 42, Made: 1795600000123456789, Epoch: "5f0c9a7be1d24c33"}
+	seenHeader   = journal.Header{Zone: "ber1", Seq: 42, Made: 1795600000123456789, Epoch: "5f0c9a7be1d24c33", Seen: map[string]uint64{"ams1": 7, "zrh-2": 1 << 60}}
 	golden       = []journal.Record{
 		{Op: journal.Put, Path: "template/tmpl/2/201/a b.qcow2", Time: 1795600000000000001, Zone: "ber1", Key: "d/template/tmpl/2/201/a b.qcow2", ETag: "abc-3", VersionID: "v1", Size: 2 << 30, CRC64: 0x0123456789abcdef, HasCRC: true, Zeros: "AQ", Mode: 0o100644, UID: 1, GID: math.MaxUint32, Mtime: -1},
 		{Op: journal.Put, Path: "snapshots/\xff\n\u2028<&>", Time: 2, Key: "d/.depotfs/names/00", HasCRC: true, Mode: 0o100755},
@@ -59,7 +60,7 @@ func TestGolden(t *testing.T) {
 		t.Errorf("the format has changed:\n got %s\nwant %s", b, want)
 	}
 	h, records, bad, err := journal.DecodeBatch(want)
-	if err != nil || len(bad) > 0 || h != goldenHeader || !reflect.DeepEqual(records, golden) {
+	if err != nil || len(bad) > 0 || !reflect.DeepEqual(h, goldenHeader) || !reflect.DeepEqual(records, golden) {
 		t.Errorf("read %+v, %v, %v:\n got %+v\nwant %+v", h, bad, err, records, golden)
 	}
 }
@@ -124,7 +125,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		gotH, got, bad, err := journal.DecodeBatch(b)
-		if err != nil || len(bad) > 0 || gotH != h || !slices.Equal(got, records) {
+		if err != nil || len(bad) > 0 || !reflect.DeepEqual(gotH, h) || !slices.Equal(got, records) {
 			t.Fatalf("batch %d: %v, %v, %+v\n got %+v\nwant %+v", i, err, bad, gotH, got, records)
 		}
 	}
@@ -149,7 +150,7 @@ func TestDamageCostsItsRecordAlone(t *testing.T) {
 			continue
 		}
 		// A newline that is none joins two lines, one that was made cuts a line in two.
-		if err != nil || h != goldenHeader || len(bad) == 0 || len(records) < len(golden)-2 {
+		if err != nil || !reflect.DeepEqual(h, goldenHeader) || len(bad) == 0 || len(records) < len(golden)-2 {
 			t.Fatalf("damaged at %d: %v, %v, %d records", at, err, bad, len(records))
 		}
 		line := bytes.Count(b[:at], []byte("\n")) + 1
@@ -256,5 +257,35 @@ func TestManual(t *testing.T) {
 	text, _, _ = bytes.Cut(text, []byte("```\n"))
 	if h, records, bad, err := journal.DecodeBatch(text); err != nil || len(bad) > 0 || h.Zone != "ber1" || len(records) != 2 {
 		t.Errorf("%s\nread %+v, %+v, %v, %v", text, h, records, bad, err)
+	}
+}
+
+func TestBatchSaysWhatItsZoneHadSeen(t *testing.T) {
+	b, err := journal.EncodeBatch(seenHeader, golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, _, _, err := journal.DecodeBatch(b); err != nil || !reflect.DeepEqual(h, seenHeader) {
+		t.Errorf("got %+v, %v\nwant %+v", h, err, seenHeader)
+	}
+	many := map[string]uint64{}
+	for i := range journal.MaxSeen {
+		many[strings.Repeat("z", journal.MaxZone-3)+fmt.Sprintf("%03d", i)] = math.MaxUint64
+	}
+	full := seenHeader
+	full.Seen = many
+	if b, err = journal.EncodeBatch(full, golden[:1]); err != nil || bytes.IndexByte(b, '\n') >= journal.HeaderSize {
+		t.Errorf("a header of %d bytes, at most %d fit: %v", bytes.IndexByte(b, '\n'), journal.HeaderSize, err)
+	}
+	for _, bad := range []map[string]uint64{{"": 1}, {"../x": 1}, {"a": 0}} {
+		full.Seen = bad
+		if _, err := journal.EncodeBatch(full, golden); !errors.Is(err, journal.ErrInvalid) {
+			t.Errorf("seen %v: %v", bad, err)
+		}
+	}
+	many["one-more"] = 1
+	full.Seen = many
+	if _, err := journal.EncodeBatch(full, golden); !errors.Is(err, journal.ErrTooLarge) {
+		t.Errorf("seen of %d zones: %v", len(many), err)
 	}
 }

@@ -43,7 +43,7 @@ func FuzzBatch(f *testing.F) {
 			t.Fatal(err)
 		}
 		h2, records2, bad, err := journal.DecodeBatch(again)
-		if err != nil || len(bad) > 0 || h2 != h || !slices.Equal(records2, records) {
+		if err != nil || len(bad) > 0 || !reflect.DeepEqual(h2, h) || !slices.Equal(records2, records) {
 			t.Fatalf("%+v became %+v, %v, %v", records, records2, bad, err)
 		}
 	})
