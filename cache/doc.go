@@ -316,7 +316,8 @@
 // with If-None-Match; then its records go. Flush waits for that.
 //
 // The listener (listenLoop) lists what is behind the cursor of each other zone and applies
-// it in order (applyRecord); the cursor follows in the catalog. It looks after an interval,
+// it in order (applyRecord); the cursor follows in the catalog. A batch waits until those that
+// its zone had heard before were applied here, too (seen.go). It looks after an interval,
 // sooner after a miss or when the store is said to have a new batch (wake.go), at once when
 // somebody waits. Applying the same twice
 // changes nothing: a version counts if it is later (journal.Later) than what the path has
@@ -348,7 +349,8 @@
 // (causal.go), unless the clock of who did it is hours ahead. A
 // rename at t moves what is older; a record from before t about the old name is one about
 // the new name, just after t (afterRename, Tombstone.To), and what is done after t is later
-// than all of that (doneIn, Inode.MovedAt). What it meets here:
+// than all of that (doneIn, Inode.MovedAt). Files and directories of one name are renamed
+// apart, as they are deleted apart. What a record meets here:
 //
 //	record      here                          then
 //	put         nothing                       a remote file
@@ -377,7 +379,8 @@
 // the object is under the key before, and a reader who does not find it there has the
 // journals read once before it fails. What others put under a name that this zone has
 // renamed, and what it had not moved yet when another version got the new name, is this
-// zone's to remove (passed.go, releaseObjects); the trash has it then.
+// zone's to remove (passed.go, releaseObjects); the trash has it then. A new file of the old
+// name is not put over an object there that this zone has not heard of yet (leaveToMove).
 //
 // # The brake
 //
