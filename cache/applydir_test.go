@@ -89,6 +89,28 @@ func TestEmptiedDirectoryStays(t *testing.T) {
 	}
 }
 
+// Who removes a directory removes its marker; a zone in which it stays, because a user has a
+// file in it, puts the marker again when the file has gone.
+func TestEmptiedDirectoryThatWasRemovedElsewhere(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 2)
+	a, b := zs[0], zs[1]
+	a.mkdirAll("d")
+	tell(zs...)
+	b.write("d/f", pattern(1, 100))
+	a.rmdir("d")
+	a.flush()
+	if _, there := a.object("p/d/"); there {
+		t.Fatal("the directory went, and its marker stays")
+	}
+	b.flush()
+	b.refresh()
+	b.unlink("d/f")
+	tell(zs...)
+	sameTrees(zs...)
+	a.wantObject("p/d/", nil)
+}
+
 // Who removes a directory need not have heard of the marker that another zone has put for it,
 // and that zone does not take away what others have put there since.
 func TestMarkerOfARemovedDirectory(t *testing.T) {

@@ -23,20 +23,28 @@ func (c *Cache) announceEmptied(tx *catalog.Tx, d lockedDir) error {
 	if names, err := tx.HasChildren(r.Ino); names || err != nil {
 		return err
 	}
-	if len(r.Objects) == 0 { // it was known by what was in it
+	deleted := g != nil && g.RmdirAt != 0 && r.MadeAt <= g.RmdirAt
+	if deleted { // with the marker, by who deleted it
+		for _, o := range r.Objects {
+			if err := disownKey(tx, o.Key, r.Ino); err != nil {
+				return err
+			}
+		}
+		r.Objects, d.rec.Objects = nil, nil
+		r.MadeAt, r.Origin = max(c.eventNanos(), g.RmdirAt+1), c.zoneName()
+		if err := tx.PutInode(r); err != nil {
+			return err
+		}
+	}
+	if len(r.Objects) == 0 { // else it was known by what was in it
 		if err := c.enqueue(tx, r, d.path); err != nil {
 			return err
 		}
 	}
-	if g == nil || g.RmdirAt == 0 || r.MadeAt > g.RmdirAt {
+	if !deleted {
 		return nil
 	}
-	r.MadeAt, r.Origin = max(c.eventNanos(), g.RmdirAt+1), c.zoneName()
-	if err := tx.PutInode(r); err != nil {
-		return err
-	}
-	o, _ := currentObject(r)
-	return c.announceObject(tx, r, o)
+	return c.announceObject(tx, r, catalog.Object{})
 }
 
 // kickEmptied has the workers look at what announceEmptied may have recorded.
