@@ -315,16 +315,15 @@
 // sealed in the catalog first, so that another try has the same bytes; then it is created
 // with If-None-Match; then its records go. Flush waits for that.
 //
-// The listener (listenLoop) lists what is behind the cursor of each other zone and applies
-// it in order (applyRecord); the cursor follows in the catalog. A batch waits until those that
-// its zone had heard before were applied here, too (seen.go). It looks after an interval,
-// sooner after a miss or when the store is said to have a new batch (wake.go), at once when
-// somebody waits. Applying the same twice
-// changes nothing: a version counts if it is later (journal.Later) than what the path has
-// (MadeAt, Origin) or had (Tombstone). Applying never tells others, never makes removals
-// (the zone that made the change removes its objects) and never touches bytes that only
-// we have: a record for a file that is dirty waits (tx.PutHeld) until it was uploaded or lost
-// to the other version, and conflict.go decides which.
+// The listener (listenLoop) lists what is behind the cursor of each other zone and applies it
+// in order (applyRecord); the cursor follows in the catalog. A batch waits until those that its
+// zone had heard before were applied here, too (seen.go). It looks after an interval, sooner
+// after a miss or when the store is said to have a new batch (wake.go), at once when somebody
+// waits. Applying the same twice changes nothing: a version counts if it is later
+// (journal.Later) than what the path has (MadeAt, Origin) or had (Tombstone). Applying never
+// tells others, never makes removals (the zone that made the change removes its objects) and
+// never touches bytes that only we have: a record for a file that is dirty waits (tx.PutHeld)
+// until it was uploaded or lost to the other version, and conflict.go decides which.
 //
 // A zone has its name by a registration in the depot, which it writes again every minute
 // (lease.go, zones.go). Who finds another daemon's there has lost the name, and does nothing
@@ -344,13 +343,13 @@
 // comes last, before anything is removed, and the last batch of a journal stays. Who misses
 // batches applies the checkpoint (catchup.go), and its cursors follow when all of it was.
 //
-// What counts for a path is what was made of it last (moment: store's time, then zone). What
-// a zone does after it has heard of something is later than that, whatever its clock says
-// (causal.go), unless the clock of who did it is hours ahead. A
-// rename at t moves what is older; a record from before t about the old name is one about
-// the new name, just after t (afterRename, Tombstone.To), and what is done after t is later
-// than all of that (doneIn, Inode.MovedAt). Files and directories of one name are renamed
-// apart, as they are deleted apart. What a record meets here:
+// What counts for a path is what was made of it last (moment: store's time, then zone). What a
+// zone does after it has heard of something is later than that, whatever its clock says
+// (causal.go), unless the clock of who did it is hours ahead. A rename at t moves what is
+// older; a record from before t about the old name is one about the new name, just after t
+// (afterRename, Tombstone.To), and what is done after t is later than all of that (doneIn,
+// Inode.MovedAt). Files and directories of one name are renamed apart, as they are deleted
+// apart. What a record meets here:
 //
 //	record      here                          then
 //	put         nothing                       a remote file
