@@ -236,12 +236,13 @@ func (c *Cache) spawn(fn func(ctx context.Context)) bool {
 	return true
 }
 
-// notRunning is why nothing can be spawned: Run has not begun, or is ending.
+// notRunning is why nothing could be spawned: Run had not begun, which it may have by now, or
+// is ending.
 func (c *Cache) notRunning() error {
-	if c.run.Load() == nil && !c.closed.Load() {
-		return fmt.Errorf("depotfs is starting or stopping: %w", ErrUnavailable)
+	if rs := c.run.Load(); c.closed.Load() || rs != nil && rs.ctx.Err() != nil {
+		return fmt.Errorf("depotfs is stopping: %w", context.Canceled)
 	}
-	return fmt.Errorf("depotfs is stopping: %w", context.Canceled)
+	return fmt.Errorf("depotfs is starting or stopping: %w", ErrUnavailable)
 }
 
 // Close writes what a clean stop leaves and releases share and catalog. Run must

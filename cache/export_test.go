@@ -126,3 +126,6 @@ func Checkpoint(ctx context.Context, c *Cache) error { return c.checkpointOn(ctx
 
 // LookForCheckpoint does what the loop does every minute.
 func LookForCheckpoint(ctx context.Context, c *Cache) error { return c.checkpointOn(ctx, false) }
+
+// NotRunning is what who asked just before Run began is told.
+func NotRunning(c *Cache) error { return c.notRunning() }

@@ -24,6 +24,15 @@ func stuckUpload(t *testing.T) (*env, []byte) {
 	if left := e.flushFor(time.Second); len(left) != 1 {
 		t.Fatalf("left %+v", left)
 	}
+	e.waitFor("three parts are there", func() bool {
+		ups, err := e.mem.ListMultiparts(context.Background(), "p/d/f")
+		if err != nil || len(ups) != 1 {
+			return false
+		}
+		parts, err := e.mem.ListParts(context.Background(), "p/d/f", ups[0].UploadID)
+		return err == nil && len(parts) == 3
+	})
+	e.store.SetDown(true) // no attempt meets what the test does now
 	return e, data
 }
 
@@ -63,6 +72,7 @@ func TestRenamedUploadGoesOn(t *testing.T) {
 				e.restart()
 			}
 			e.store.Clear()
+			e.store.SetDown(false)
 			sent, _, _ := e.moved(func() { e.flush() })
 			if sent > 7*mib+64<<10 {
 				t.Errorf("%d bytes were sent after the rename, 7 MiB were missing", sent)
@@ -112,6 +122,7 @@ func TestRenamedUploadAndANewFile(t *testing.T) {
 	other := pattern(2, 5*mib)
 	e.write("d/f", other)
 	e.store.Clear()
+	e.store.SetDown(false)
 	e.flush()
 	e.wantObject("p/d/g", data)
 	e.wantObject("p/d/f", other)
@@ -129,6 +140,7 @@ func TestRenamedUploadOfAChangedFile(t *testing.T) {
 	e.edit("d/g", 100, []byte("changed"))
 	copy(data[100:], "changed")
 	e.store.Clear()
+	e.store.SetDown(false)
 	e.flush()
 	e.wantObject("p/d/g", data)
 	e.wantOnly("p/d/g")
