@@ -88,21 +88,7 @@ func (c *Cache) takeMarker(rec *catalog.Inode, r journal.Record) error {
 			now.Flags |= catalog.FlagNoAttr
 		}
 		now.MadeAt, now.Origin = r.Time, r.Zone
-		if r.Key == "" || r.ETag == "" {
-			return nil
-		}
-		if err := c.mayClaim(tx, now.Ino, r.Key); err != nil {
-			return err
-		}
-		for _, o := range now.Objects {
-			if o.Key != r.Key {
-				if err := disownKey(tx, o.Key, now.Ino); err != nil {
-					return err
-				}
-			}
-		}
-		now.Objects = nil
-		return c.claim(tx, now, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: now.Gen})
+		return c.claimSmall(tx, now, r)
 	})
 	return err
 }
@@ -151,23 +137,12 @@ func (c *Cache) takeLink(rec *catalog.Inode, r journal.Record) error {
 	return err
 }
 
-// claimSmall gives a symlink the object of a record, and no other.
+// claimSmall gives a symlink or directory the object of a record, and no other.
 func (c *Cache) claimSmall(tx *catalog.Tx, now *catalog.Inode, r journal.Record) error {
 	if r.Key == "" || r.ETag == "" {
 		return nil
 	}
-	if err := c.mayClaim(tx, now.Ino, r.Key); err != nil {
-		return err
-	}
-	for _, o := range now.Objects {
-		if o.Key != r.Key {
-			if err := disownKey(tx, o.Key, now.Ino); err != nil {
-				return err
-			}
-		}
-	}
-	now.Objects = nil
-	return c.claim(tx, now, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: now.Gen})
+	return c.claimAlone(tx, now, r, now.Gen)
 }
 
 // linkNew makes a symlink, in the place of old where that is not nil. A crash between

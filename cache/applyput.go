@@ -138,22 +138,11 @@ func (c *Cache) sameElsewhere(d lockedDir, rec *catalog.Inode, name string, r jo
 			if passed, err := c.passedKey(tx, now, r.Key); err != nil || passed {
 				return err
 			}
-			if err := c.mayClaim(tx, now.Ino, r.Key); err != nil {
-				return err
-			}
-			for _, o := range now.Objects {
-				if o.Key != r.Key {
-					if err := disownKey(tx, o.Key, now.Ino); err != nil {
-						return err
-					}
-				}
-			}
-			now.Objects = nil
 			if r.HasCRC && !now.Base.HasCRC {
 				now.Base.CRC64, now.Base.HasCRC = r.CRC64, true
 			}
 			learnZeros(now, map[string]string{metaZeros: r.Zeros})
-			return c.claim(tx, now, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: now.Base.Gen})
+			return c.claimAlone(tx, now, r, now.Base.Gen)
 		}); err != nil {
 			return err
 		}
@@ -193,6 +182,23 @@ func disownKey(tx *catalog.Tx, key string, ino Ino) error {
 		return err
 	}
 	return tx.DeleteKeyOwner(key)
+}
+
+// claimAlone gives an inode the object of a record, of a generation, in the place of all that
+// it has.
+func (c *Cache) claimAlone(tx *catalog.Tx, now *catalog.Inode, r journal.Record, gen uint64) error {
+	if err := c.mayClaim(tx, now.Ino, r.Key); err != nil {
+		return err
+	}
+	for _, o := range now.Objects {
+		if o.Key != r.Key {
+			if err := disownKey(tx, o.Key, now.Ino); err != nil {
+				return err
+			}
+		}
+	}
+	now.Objects = nil
+	return c.claim(tx, now, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: gen})
 }
 
 // mayClaim makes a key free for an object that a record tells of. One from which another

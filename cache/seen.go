@@ -36,7 +36,8 @@ func (c *Cache) seen() (map[string]uint64, error) {
 }
 
 // tooEarly is errTooEarly while a batch of a zone, which had seen others, has to wait. It
-// does not for ever: the journal of a zone that was removed may be gone.
+// does not for ever: the journal of a zone that was removed may be gone. (A journal that cannot
+// be read shows in status by itself.)
 func (c *Cache) tooEarly(zone string, seen map[string]uint64) error {
 	for other, seq := range seen {
 		if other == zone || other == c.zoneName() {
@@ -64,13 +65,4 @@ func (c *Cache) tooEarly(zone string, seen map[string]uint64) error {
 	}
 	delete(c.listening.early, zone)
 	return nil
-}
-
-func (c *Cache) knowsZone(name string) bool {
-	for _, e := range c.otherZones() {
-		if e.Name == name {
-			return true
-		}
-	}
-	return false
 }

@@ -94,3 +94,31 @@ func TestRenameMovesOnlyItsKind(t *testing.T) {
 		}
 	}
 }
+
+// A file and a directory change places: what another zone has written to the file just before
+// goes along with it, and what is in the directory with that.
+func TestFileAndDirectoryChangePlaces(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 3)
+	a, b := zs[0], zs[1]
+	a.write("x", pattern(1, 1000))
+	a.mkdirAll("d")
+	a.write("d/f", pattern(2, 1000))
+	tell(zs...)
+	b.write("x", pattern(3, 1500))
+	b.write("d/g", pattern(4, 1500))
+	b.flush()
+	pause()
+	p, name := a.parent("x")
+	q, other := a.parent("d")
+	if err := a.c.Rename(context.Background(), p, name, q, other, cache.RenameExchange); err != nil {
+		t.Fatal(err)
+	}
+	tell(zs...)
+	sameTrees(zs...)
+	for _, e := range zs {
+		e.mustRead("d", pattern(3, 1500))
+		e.mustRead("x/f", pattern(2, 1000))
+		e.mustRead("x/g", pattern(4, 1500))
+	}
+}

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"depotfs/cache/journal"
@@ -22,7 +21,7 @@ func (c *Cache) HeardOf(key string) bool {
 	if !ok || zone == c.zoneName() {
 		return false
 	}
-	if !slices.ContainsFunc(c.otherZones(), func(e zoneEntry) bool { return e.Name == zone }) {
+	if !c.knowsZone(zone) {
 		c.listening.stranger.Store(true)
 	}
 	select {

@@ -67,6 +67,14 @@ func (c *Cache) otherZones() []zoneEntry {
 	return slices.SortedFunc(maps.Values(c.zones.others), func(a, b zoneEntry) int { return cmp.Compare(a.Name, b.Name) })
 }
 
+// knowsZone says whether the depot has another zone of that name, as far as was seen.
+func (c *Cache) knowsZone(name string) bool {
+	c.zones.mu.Lock()
+	defer c.zones.mu.Unlock()
+	_, ok := c.zones.others[name]
+	return ok
+}
+
 // alive says whether the zone has its name still at a time of the store's.
 func (e *zoneEntry) alive(now time.Time) bool {
 	return e.State == zoneRunning && now.Before(e.Seen.Add(zoneLease))
