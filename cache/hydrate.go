@@ -205,9 +205,10 @@ func (c *Cache) fetchHeaders(ctx context.Context, n *node, h *hydration, dir Ino
 	return nil
 }
 
-// fetchPlanned fetches what the plan of n has of a class, round by round.
+// fetchPlanned fetches what the plan of n has of a class, round by round. A file that
+// was faster than its plan is whole, but its headers still say which others go with it.
 func (c *Cache) fetchPlanned(ctx context.Context, n *node, h *hydration, class image.Class) error {
-	for !n.whole.Load() {
+	for class == image.Header || !n.whole.Load() {
 		need := h.plan.Next(fetched{n.p}, class)
 		if len(need) == 0 && h.plan.Format() == "" {
 			h.planned.Store(nil)

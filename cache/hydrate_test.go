@@ -230,7 +230,11 @@ func TestWarmFollowsTheChain(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Fatal(left, err)
 	}
-	e.waitFor("the parent's headers", func() bool { return len(rec.of("p/volumes/1/parent.qcow2")) == 2 })
+	e.waitFor("the parent's headers", func() bool {
+		got := rec.of("p/volumes/1/parent.qcow2")
+		return slices.Contains(got, catalog.Range{Off: 0, End: head}) &&
+			slices.Contains(got, catalog.Range{Off: imageL1, End: imageL1 + 32<<10})
+	})
 	// A flight that is cut is asked for in two pieces, and an answer that is late is asked for
 	// again: what counts is what came, with the headers of the parent.
 	if n := rec.bytesOf("p/volumes/1/child.qcow2"); n < imageEnd {
@@ -241,6 +245,31 @@ func TestWarmFollowsTheChain(t *testing.T) {
 	}
 	if state := e.state1("volumes/1/child.qcow2"); state != "clean" {
 		t.Errorf("it is %s", state)
+	}
+}
+
+// A child that is whole before anybody has looked at its headers still leads to its parent.
+func TestWarmOfSmallFilesFollowsTheChain(t *testing.T) {
+	t.Parallel()
+	e, rec := newRecordedEnv(t)
+	e.mkdirAll("volumes/1")
+	const children = 16
+	files := map[string][]byte{}
+	for i := range children {
+		parent := fmt.Sprintf("parent%d", i)
+		files[fmt.Sprintf("volumes/1/child%d", i)] = testImage(parent)[:32<<10]
+		files["volumes/1/"+parent] = testImage("")
+	}
+	e.remoteFiles(files)
+	for i := range children {
+		left, err := e.c.Warm(context.Background(), []string{fmt.Sprintf("volumes/1/child%d", i)}, nil)
+		if err != nil || len(left) > 0 {
+			t.Fatal(left, err)
+		}
+	}
+	for i := range children {
+		key := fmt.Sprintf("p/volumes/1/parent%d", i)
+		e.waitFor("headers of "+key, func() bool { return len(rec.of(key)) > 0 })
 	}
 }
 
