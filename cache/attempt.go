@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"depotfs/cache/catalog"
+	"depotfs/cache/journal"
 )
 
 // An attempt is a request that may make an object of ours whose answer we may
@@ -27,10 +28,47 @@ func (c *Cache) noteAttempt(up *catalog.Upload) error {
 		if len(r.Links) == 0 {
 			return errRemoved
 		}
+		old, err := tx.Upload(up.Ino)
+		switch {
+		case errors.Is(err, catalog.ErrNotFound):
+		case err != nil:
+			return err
+		case old.Key == up.Key:
+			up.Replaced = max(up.Replaced, old.Replaced)
+		}
 		if err := tx.DeleteUpload(up.Ino); err != nil { // with the parts of a former one
 			return err
 		}
 		return tx.PutUpload(up)
+	})
+}
+
+// noteReplaced notes that the attempt of an inode takes the place of another zone's version,
+// which was set aside. Nobody is told of that before the attempt has succeeded; where the
+// file is removed, or renamed, instead, the others are told that the version is gone.
+func (c *Cache) noteReplaced(ino Ino, key string) error {
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		up, err := tx.Upload(ino)
+		if errors.Is(err, catalog.ErrNotFound) || err == nil && up.Key != key {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		up.Replaced = c.eventNanos()
+		return tx.PutUpload(up)
+	})
+}
+
+// tellReplaced tells the others that the version is gone that a removal's had replaced.
+func (c *Cache) tellReplaced(rm *catalog.Removal) error {
+	path := c.keyPath(rm.Key)
+	if rm.Replaced == 0 || !c.shared(path) {
+		return nil
+	}
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		n := journal.Record{Op: journal.Delete, Path: path, Time: rm.Replaced, Zone: c.zoneName()}
+		return errors.Join(bury(tx, graveOf(n)), c.announce(tx, n))
 	})
 }
 
@@ -160,7 +198,7 @@ func (c *Cache) abandonAttempt(ctx context.Context, d *depot, up *catalog.Upload
 			return tx.PutInode(r)
 		}
 		now := c.nanos()
-		return putRemoval(tx, &catalog.Removal{Key: up.Key, Version: mark, Path: c.keyPath(up.Key), Since: now, NotBefore: now})
+		return putRemoval(tx, &catalog.Removal{Key: up.Key, Version: mark, Replaced: up.Replaced, Path: c.keyPath(up.Key), Since: now, NotBefore: now})
 	})
 	c.removals.Add(up.Key, c.now())
 	return err
@@ -177,6 +215,7 @@ func putRemoval(tx *catalog.Tx, rm *catalog.Removal) error {
 	default:
 		rm.ETag = cmp.Or(rm.ETag, old.ETag)
 		rm.Version = cmp.Or(rm.Version, old.Version)
+		rm.Replaced = max(rm.Replaced, old.Replaced)
 		rm.UploadID = cmp.Or(rm.UploadID, old.UploadID)
 		if old.Trash != "" { // which other zones may have been told
 			rm.Trash, rm.Path, rm.Size = old.Trash, old.Path, old.Size

@@ -264,6 +264,9 @@ func (c *Cache) resolveClash(ctx context.Context, d *depot, s *sending) (ObjectI
 	if err := c.keepTheirs(ctx, d, s.key, s.path, info, lostEarlier); err != nil {
 		return info, err
 	}
+	if err := c.noteReplaced(s.rec.Ino, s.key); err != nil {
+		return info, err
+	}
 	s.opts.IfMatch, s.opts.IfNoneMatch = info.ETag, false
 	return c.put(ctx, d, s)
 }

@@ -379,7 +379,8 @@
 // journals read once before it fails. What others put under a name that this zone has
 // renamed, and what it had not moved yet when another version got the new name, is this
 // zone's to remove (passed.go, releaseObjects); the trash has it then. A new file of the old
-// name is not put over an object there that this zone has not heard of yet (leaveToMove).
+// name is not put over an object there that this zone has not heard of yet (leaveToMove). What
+// an upload set aside for a file that is gone by then is deleted for all (Upload.Replaced).
 //
 // # The brake
 //

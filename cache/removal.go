@@ -168,6 +168,9 @@ func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal)
 	if err != nil || !ours {
 		return err
 	}
+	if err := c.tellReplaced(rm); err != nil { // first: a removal that is made is not made again
+		return err
+	}
 	if err := c.keepDeleted(ctx, d, rm, etag, size); err != nil {
 		return err
 	}

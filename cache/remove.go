@@ -211,7 +211,7 @@ func (c *Cache) disown(tx *catalog.Tx, rec *catalog.Inode, path string, del *del
 	if err == nil {
 		// A request under way may still make the object after we stopped waiting for
 		// its answer: what has our version mark goes, and so does what we replace.
-		rm := &catalog.Removal{Key: up.Key, Version: c.versionMark(up.Gen), UploadID: up.UploadID, Path: path, Since: now, NotBefore: now}
+		rm := &catalog.Removal{Key: up.Key, Version: c.versionMark(up.Gen), Replaced: up.Replaced, UploadID: up.UploadID, Path: path, Since: now, NotBefore: now}
 		for _, o := range rec.Objects {
 			if o.Key == up.Key {
 				rm.ETag = o.ETag

@@ -82,6 +82,9 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 			if err := c.keepTheirs(ctx, d, key, path, there, lostName); err != nil {
 				return err
 			}
+			if err := c.noteReplaced(rec.Ino, key); err != nil {
+				return err
+			}
 			fallthrough
 		default:
 			opts.IfMatch, opts.IfNoneMatch = there.ETag, false

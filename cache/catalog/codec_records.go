@@ -68,13 +68,14 @@ func encodeRemoval(r *Removal) []byte {
 	e.uint(uint64(r.UID))
 	e.uint(uint64(r.GID))
 	e.int(r.Mtime)
+	e.int(r.Replaced)
 	return e.buf
 }
 
 func decodeRemoval(key string, buf []byte) (*Removal, error) {
 	d := newDecoder(buf)
 	r := &Removal{Key: key, ETag: d.string(), Path: d.string(), Since: d.int(), NotBefore: d.int(), Attempts: d.uint32(), LastError: d.string(), Version: d.string(), UploadID: d.string(),
-		Trash: d.string(), Size: d.int(), Mode: d.uint32(), UID: d.uint32(), GID: d.uint32(), Mtime: d.int()}
+		Trash: d.string(), Size: d.int(), Mode: d.uint32(), UID: d.uint32(), GID: d.uint32(), Mtime: d.int(), Replaced: d.int()}
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -92,12 +93,13 @@ func encodeUpload(u *Upload) []byte {
 	e.int(u.Created)
 	e.bool(u.HasCRC)
 	e.fixed(u.CRC64)
+	e.int(u.Replaced)
 	return e.buf
 }
 
 func decodeUpload(ino Ino, buf []byte) (*Upload, error) {
 	d := newDecoder(buf)
-	u := &Upload{Ino: ino, Key: d.string(), UploadID: d.string(), PartSize: d.int(), Size: d.int(), Gen: d.uint(), Stamp: d.stamp(), Created: d.int(), HasCRC: d.bool(), CRC64: d.fixed()}
+	u := &Upload{Ino: ino, Key: d.string(), UploadID: d.string(), PartSize: d.int(), Size: d.int(), Gen: d.uint(), Stamp: d.stamp(), Created: d.int(), HasCRC: d.bool(), CRC64: d.fixed(), Replaced: d.int()}
 	if d.err != nil {
 		return nil, d.err
 	}

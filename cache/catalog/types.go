@@ -149,6 +149,7 @@ type Removal struct {
 	LastError string
 	UploadID  string // a multipart upload of the key that is to be aborted too; "" = none
 	Version   string // delete only what carries this version mark in its metadata; "" = see ETag
+	Replaced  int64  // ns: when that took the place of another zone's version (Upload.Replaced); 0 = never
 
 	Trash string // the key that keeps a copy of the object before it goes; "" = none is kept
 	Size  int64  // of the object, where Trash is set; negative = not known
@@ -168,6 +169,9 @@ type Upload struct {
 	Gen      uint64
 	Stamp    Stamp
 	Created  int64 // ns
+	// Replaced is when another zone's version under the key was set aside for this one, in ns
+	// by the store's clock; 0 = none was.
+	Replaced int64
 	// CRC64 is of the whole version, where HasCRC: from before the object is made.
 	CRC64  uint64
 	HasCRC bool
