@@ -209,6 +209,8 @@ func (c *Cache) tryMoveTree(ctx context.Context, r journal.Record, from, to stri
 		switch {
 		case stays && dirty:
 			return nil // under its old name it is a new file to all
+		case stays && isDir(dst):
+			return c.yieldMove(src, from, r)
 		case stays:
 			return c.applyDelete(journal.Record{Op: journal.Delete, Path: from, Time: r.Time, Zone: r.Zone})
 		}

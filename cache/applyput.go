@@ -339,6 +339,9 @@ func (c *Cache) putOver(d lockedDir, rec *catalog.Inode, name string, r journal.
 		if untold, err = c.removeUntold(tx, rec, r.Key, r.ETag); err != nil { // a claim ends removals
 			return err
 		}
+		if err := c.keepPassed(tx, rec, join(d.path, name), r.Key); err != nil {
+			return err
+		}
 		if later && n.AttrBy == c.zoneName() {
 			// The other zone may have passed over them while it had a version of its own.
 			if err := c.announceAttrs(tx, n, join(d.path, name)); err != nil {

@@ -373,6 +373,8 @@
 //	            a file                        it is not what was deleted
 //	rename      its target, later or dirty    the source goes; put records say what the target is
 //	            its source, renamed before    the later rename counts, of the file where it is now
+//	            its target, a directory       the source goes; whose version it was keeps it as a conflict
+//	put         what this zone has renamed    the bytes are taken; those that were there are kept (keepPassed)
 //
 // Keys follow names in the zone that renamed, with a put record for each. Until one comes,
 // the object is under the key before, and a reader who does not find it there has the

@@ -71,7 +71,7 @@ func (e *env) open() {
 	}
 	cfg := cache.Config{CacheDir: e.share, StateDir: e.state, Zone: cmp.Or(e.zone, "z1"), PollInterval: e.poll, DepotRegion: e.region, Prefix: "p/", Deploy: e.deploy, Limits: e.limits, Settle: &e.settle, ShareFault: e.fault, Notify: e.notify,
 		Now: func() time.Time { return time.Now().Add(time.Duration(e.ahead.Load())) },
-		Log: slog.New(slog.NewTextHandler(testWriter{e.t}, &slog.HandlerOptions{Level: level}))}
+		Log: slog.New(slog.NewTextHandler(testWriter{e.t}, &slog.HandlerOptions{Level: level})).With("in", cmp.Or(e.zone, "z1"))}
 	if e.config != nil {
 		e.config(&cfg)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/journal"
+	"depotfs/cache/layout"
 )
 
 // Keys follow names in the zone that renamed. So that zone sees to what the others, not
@@ -94,6 +95,22 @@ func (c *Cache) removeUntold(tx *catalog.Tx, rec *catalog.Inode, key, passed str
 		return false, nil
 	}
 	return true, c.removeKept(tx, catalog.Removal{Key: o.Key, Version: c.versionMark(o.Gen), Size: rec.Size})
+}
+
+// keepPassed has the bytes kept of a version that was renamed here, and whose place another
+// zone's takes that was put under the old name: that zone has met no object there, and has
+// kept nothing.
+func (c *Cache) keepPassed(tx *catalog.Tx, rec *catalog.Inode, path, put string) error {
+	key, _ := layout.Key(c.cfg.Prefix, path, false)
+	o, ok := currentObject(rec)
+	if !ok || o.Key != key || put == key || !isRegular(rec) {
+		return nil
+	}
+	ours, err := c.renamedAway(tx, c.keyPath(put))
+	if err != nil || !ours {
+		return err
+	}
+	return c.removeKept(tx, catalog.Removal{Key: key, ETag: o.ETag, Size: rec.Base.Size})
 }
 
 // clearUntold removes the object of a removeUntold whose key another version has by now,

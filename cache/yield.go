@@ -152,6 +152,23 @@ func (c *Cache) yieldClean(ctx context.Context, d *depot, rec *catalog.Inode, pa
 	return true, laterError{c.now().Add(heldLook), "waits to lose its name to another zone"}
 }
 
+// yieldMove takes a file from the name that another zone has renamed to that of a directory.
+// Who finished its version keeps it as a conflict first, by the worker.
+func (c *Cache) yieldMove(rec *catalog.Inode, path string, renamed journal.Record) error {
+	r := journal.Record{Op: journal.Delete, Path: path, Time: renamed.Time, Zone: renamed.Zone}
+	if _, ok := currentObject(rec); !ok || !isRegular(rec) || rec.Origin != c.zoneName() {
+		return c.applyDelete(r)
+	}
+	if err := c.cat.Update(func(tx *catalog.Tx) error { return c.putQueue(tx, rec, 0, false) }); err != nil {
+		return err
+	}
+	if err := c.hold(r); err != nil {
+		return err
+	}
+	c.kick(rec.Ino)
+	return nil
+}
+
 // baseReplaced is asked when the bytes that a file lacks cannot be had any more: nil, unless
 // another zone has told of the version that replaced them.
 func (c *Cache) baseReplaced(ctx context.Context, d *depot, n *node, path string) error {

@@ -1,0 +1,66 @@
+package cache_test
+
+import (
+	"testing"
+	"time"
+)
+
+// Two zones make files of one name, and one of them renames its own before it hears of the
+// other's: that goes along, as far as anybody can know, and none of the two is lost.
+func TestFileOfANameThatWasRenamed(t *testing.T) {
+	t.Parallel()
+	for _, trash := range []time.Duration{0, time.Hour} {
+		zs := newZones(t, 2)
+		a, b := zs[0], zs[1]
+		for _, e := range zs {
+			e.c.SetTrashRetention(trash)
+		}
+		theirs, ours := pattern(1, 2000), pattern(2, 3000)
+		b.write("x", ours)
+		b.flush()
+		a.settle = time.Hour // until it flushes
+		a.write("x", theirs)
+		pause()
+		b.rename("x", "n")
+		b.flush() // the object is at its new key, and the old one is free
+		a.flush()
+		tell(a, b)
+		sameTrees(a, b)
+		a.mustRead("n", theirs)
+		a.wantNone("x")
+		a.keptSomewhere(ours)
+	}
+}
+
+// A file that is renamed to the name of a directory that another zone made is kept by the
+// zone whose version it is, whichever comes first.
+func TestRenamedToADirectory(t *testing.T) {
+	t.Parallel()
+	for _, first := range []string{"the rename", "the directory"} {
+		t.Run(first+" is heard first", func(t *testing.T) {
+			zs := newZones(t, 3)
+			a, b, c := zs[0], zs[1], zs[2]
+			a.write("x", pattern(1, 2000))
+			tell(a, b, c)
+			changed := pattern(2, 3000)
+			a.write("x", changed)
+			a.flush()
+			maker := a
+			if first == "the rename" {
+				maker = c
+			}
+			maker.mkdirAll("n")
+			pause()
+			b.rename("x", "n")
+			b.flush()
+			a.refresh()
+			tell(a, b, c)
+			sameTrees(a, b, c)
+			if got, err := a.lookup("n"); err != nil || got.Mode&0o170000 != 0o040000 {
+				t.Errorf("n is %o (%v), want a directory", got.Mode, err)
+			}
+			a.wantNone("x")
+			a.keptSomewhere(changed)
+		})
+	}
+}
