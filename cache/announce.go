@@ -109,6 +109,9 @@ func (c *Cache) made(tx *catalog.Tx, r *catalog.Inode, finished int64) error {
 		return err
 	}
 	r.MadeAt, r.Origin = max(at, r.MadeAt+1), c.zoneName()
+	if r.AttrAt >= r.MadeAt { // by a clock that was ahead: the version's mtime is later than what was told then
+		r.AttrAt, r.AttrBy = r.AttrAt+1, c.zoneName()
+	}
 	return nil
 }
 

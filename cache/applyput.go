@@ -14,8 +14,10 @@ import (
 // applyPut takes in a version of a file: as a new name, as the next key of what is here
 // already, or in the place of an older version, whose readers go on reading it.
 func (c *Cache) applyPut(r journal.Record) error {
-	if stale, err := c.putTooLate(r); stale || err != nil {
+	if stale, err := c.putTooLate(r); err != nil {
 		return err
+	} else if stale {
+		return c.attrsAfterDelete(r)
 	}
 	parent, name, err := c.applyParents(r)
 	if err != nil || parent == 0 {
@@ -54,6 +56,16 @@ func (c *Cache) putTooLate(r journal.Record) (bool, error) {
 	})
 	c.removals.Add(r.Key, c.now())
 	return true, err
+}
+
+// attrsAfterDelete takes the attributes of a version that was deleted, where they were set
+// later than that, as if they had been told of alone.
+func (c *Cache) attrsAfterDelete(r journal.Record) error {
+	set := attrsAt(&r)
+	if set == momentOf(&r) {
+		return nil
+	}
+	return c.applyAttr(journal.Record{Op: journal.Attr, Path: r.Path, Time: set.at, Zone: set.zone, Mode: r.Mode, UID: r.UID, GID: r.GID, Mtime: r.Mtime})
 }
 
 // foundAt is what has a name of a locked directory, nil for nothing. What others made in
