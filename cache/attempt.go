@@ -129,6 +129,27 @@ func (c *Cache) abortLost(ctx context.Context, d *depot, key string, since int64
 	return nil
 }
 
+// leaveAttempt has the object removed that the attempt of an inode may have made, whose
+// bytes go elsewhere: its key may be locked.
+func (c *Cache) leaveAttempt(ino Ino) error {
+	var up *catalog.Upload
+	err := c.cat.Update(func(tx *catalog.Tx) (err error) {
+		if up, err = tx.Upload(ino); err != nil {
+			return err
+		}
+		now := c.nanos()
+		return errors.Join(tx.DeleteUpload(ino), putRemoval(tx, &catalog.Removal{Key: up.Key, Version: c.versionMark(up.Gen), Replaced: up.Replaced,
+			UploadID: up.UploadID, Path: c.keyPath(up.Key), Since: now, NotBefore: now}))
+	})
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		c.removals.Add(up.Key, c.now())
+	}
+	return err
+}
+
 // settleLast clears away what an attempt may have left under a key that no name
 // wants any more, now that all wanted keys are right.
 func (c *Cache) settleLast(ctx context.Context, d *depot, ino Ino) error {

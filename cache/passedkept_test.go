@@ -1,6 +1,8 @@
 package cache_test
 
 import (
+	"depotfs/cache"
+	"depotfs/cache/storetest"
 	"testing"
 	"time"
 )
@@ -63,4 +65,24 @@ func TestRenamedToADirectory(t *testing.T) {
 			a.keptSomewhere(changed)
 		})
 	}
+}
+
+// A directory of another zone takes the name of a file whose upload has not heard of its
+// success: the file is kept, and its object goes.
+func TestDirectoryTakesTheNameOfAnUpload(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 2)
+	a, b := zs[0], zs[1]
+	ours := pattern(1, 2000)
+	a.store.Inject(storetest.LoseAnswer(storetest.Put).On("p/x"), storetest.Fail(storetest.Put, cache.ErrUnavailable).On("p/x").Always())
+	a.write("x", ours)
+	a.waitFor("the put whose answer is lost", func() bool { _, there := a.object("p/x"); return there })
+	b.mkdirAll("x")
+	b.flush()
+	a.refresh()
+	a.store.Clear()
+	tell(a, b)
+	sameTrees(a, b)
+	a.keptSomewhere(ours)
+	a.waitFor("its object goes", func() bool { _, there := a.object("p/x"); return !there })
 }

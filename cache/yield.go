@@ -47,6 +47,9 @@ func (c *Cache) yieldName(ctx context.Context, d *depot, s *sending, r *journal.
 		return laterError{c.now().Add(heldLook), "another zone has removed it, and it is open"}
 	}
 	c.dropParts(ctx, d, s.rec.Ino)
+	if err := c.leaveAttempt(s.rec.Ino); err != nil {
+		return err
+	}
 	own := *s
 	var err error
 	if own.key, _, err = c.conflictPlaceFor(ctx, d, s.path); err != nil {
