@@ -99,7 +99,7 @@ func (c *Cache) dress(n *node, rec *catalog.Inode, path string, r journal.Record
 	if n != nil {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if n.writers > 0 {
+		if n.writers > 0 && inShare(rec) {
 			return nil // it is being changed, and its next version has its own
 		}
 		if n.p != nil {

@@ -34,8 +34,8 @@ func (c *Cache) applyMkdir(r journal.Record) error {
 		}
 		rec = nil
 	}
-	if rec == nil && r.Mode == 0 && r.Key == "" {
-		return nil // what is in it makes it, if it is there still
+	if r.Mode == 0 && r.Key == "" { // clearName's: what is in it makes it, if it is there still
+		return nil
 	}
 	parent, name, err := c.applyParents(r)
 	if err != nil || parent == 0 {

@@ -23,12 +23,17 @@ func (c *Cache) kickRemovals(rec *catalog.Inode, path string) {
 	c.removals.Add(key, now)
 }
 
-// loadRemovals puts into memory what the catalog says is to be removed.
+// loadRemovals puts into memory what the catalog says is to be removed. What has not failed
+// yet is due: a time in the future is of a clock that was set back since.
 func (c *Cache) loadRemovals() {
 	err := c.cat.View(func(tx *catalog.Tx) error {
 		n := 0
 		return tx.EachRemoval(func(r *catalog.Removal) bool {
-			c.removals.Add(r.Key, time.Unix(0, r.NotBefore))
+			at := time.Unix(0, r.NotBefore)
+			if now := c.now(); r.Attempts == 0 && at.After(now) {
+				at = now
+			}
+			c.removals.Add(r.Key, at)
 			n++
 			return n < maxRemovals
 		})

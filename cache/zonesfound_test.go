@@ -1,0 +1,66 @@
+package cache_test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"depotfs/cache/journal"
+)
+
+// What the zones' model has found, each in its smallest form.
+
+// A removal that has not failed is not put off by a clock that is set back.
+func TestRemovalAfterTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.ahead.Store(int64(time.Hour))
+	e.restart()
+	e.write("x", pattern(1, 2000))
+	e.flush()
+	e.store.SetDown(true)
+	e.unlink("x")
+	e.ahead.Store(0)
+	e.restart()
+	e.store.SetDown(false)
+	e.waitFor("the object goes", func() bool { _, there := e.object("p/x"); return !there })
+}
+
+// A directory that took the name of a file for the sake of what was in it goes when that
+// goes, if it was deleted before it was made anew by that.
+func TestDirectoryOfWhatIsInItFades(t *testing.T) {
+	t.Parallel()
+	e := newZones(t, 1)[0]
+	e.write("n", pattern(1, 2000))
+	e.flush()
+	at := e.now() - int64(time.Hour)
+	marker := e.putRecord("d", "n/", at, nil)
+	marker.Op, marker.Mode, marker.Path = journal.Mkdir, syscall.S_IFDIR|0o750, "n"
+	inside := e.putRecord("d", "n/x", at+2e9, pattern(2, 2000))
+	e.apply(marker)
+	e.apply(inside)
+	e.waitFor("the directory has the name", func() bool { _, err := e.lookup("n/x"); return err == nil })
+	e.apply(journal.Record{Op: journal.Delete, Path: "n/x", Time: at + 3e9, Zone: "d", Key: inside.Key, ETag: inside.ETag})
+	e.apply(journal.Record{Op: journal.Rmdir, Path: "n", Time: at + 1e9, Zone: "c"})
+	e.wantNone("n")
+}
+
+// Attributes that another zone sets reach a file that is open for writing and was not written.
+func TestAttributesOfAnOpenRemoteFile(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 2)
+	a, b := zs[0], zs[1]
+	a.write("f", pattern(1, 200_000))
+	tell(a, b)
+	b.evict("f")
+	h := b.mustOpen("f", syscall.O_RDWR)
+	a.chmod("f", 0o600)
+	a.flush()
+	b.refresh()
+	h.Release()
+	tell(a, b)
+	sameTrees(a, b)
+	if got, err := b.lookup("f"); err != nil || got.Mode&0o7777 != 0o600 {
+		t.Errorf("b shows mode %o (%v)", got.Mode, err)
+	}
+}
