@@ -8,8 +8,8 @@ import (
 	"depotfs/cache/journal"
 )
 
-// applyAttr gives a file or directory the attributes that another zone set. Those of a
-// file that was changed here go with its next version.
+// applyAttr gives a file or directory the attributes that another zone set. A file that was
+// changed here keeps its own, which the others get with its next version.
 func (c *Cache) applyAttr(r journal.Record) error {
 	if r.Path == "" {
 		return c.setRest(catalog.Root, attrsOf(r))
@@ -56,7 +56,7 @@ func (c *Cache) takeAttrs(ino Ino, r journal.Record) error {
 		}
 		return err
 	}
-	if len(rec.Links) == 0 || isSymlink(rec) || isRegular(rec) && holdsOnlyCopy(rec.State) {
+	if len(rec.Links) == 0 || isSymlink(rec) {
 		return nil
 	}
 	return c.withDir(rec.Links[0].Parent, func(d lockedDir) error { return c.takeAttrsIn(d, rec.Links[0].Name, ino, r) })
@@ -73,8 +73,11 @@ func (c *Cache) takeAttrsIn(d lockedDir, name string, ino Ino, r journal.Record)
 		defer c.drop(n)
 	}
 	now, err := c.record(ino)
-	if err != nil || len(now.Links) == 0 || now.Links[0] != (catalog.Link{Parent: d.rec.Ino, Name: name}) || isRegular(now) && holdsOnlyCopy(now.State) {
+	if err != nil || len(now.Links) == 0 || now.Links[0] != (catalog.Link{Parent: d.rec.Ino, Name: name}) {
 		return err
+	}
+	if isRegular(now) && holdsOnlyCopy(now.State) {
+		return c.keepAttrs(r) // its next version has its own, which are later than these
 	}
 	next := now.Clone()
 	if setRecordAttrs(next, r); sameAttrs(next, now) {

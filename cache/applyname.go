@@ -34,7 +34,7 @@ func (c *Cache) applyMkdir(r journal.Record) error {
 		}
 		rec = nil
 	}
-	if r.Mode == 0 && r.Key == "" { // clearName's: what is in it makes it, if it is there still
+	if isImplied(&r) {
 		return nil
 	}
 	parent, name, err := c.applyParents(r)

@@ -88,6 +88,9 @@ func (c *Cache) passedByListing(ctx context.Context, d *depot, r journal.Record,
 		rec, _, _, err := c.at(r.Path)
 		return rec != nil && isRegular(rec) && rec.Origin == "" && !holdsOnlyCopy(rec.State), err
 	}
+	if r.Op == journal.Delete && r.Key == "" {
+		return c.listedLater(ctx, d, r)
+	}
 	if r.Key == "" || r.ETag == "" {
 		return false, nil
 	}
@@ -126,6 +129,29 @@ func (c *Cache) passedByListing(ctx context.Context, d *depot, r journal.Record,
 		return false, fmt.Errorf("ask for %s: %w", r.Key, err)
 	}
 	return info.ETag != r.ETag, nil
+}
+
+// listedLater says whether a delete that names no object is older than the one of which
+// nothing but the listing is known.
+func (c *Cache) listedLater(ctx context.Context, d *depot, r journal.Record) (bool, error) {
+	rec, _, _, err := c.at(r.Path)
+	if err != nil || rec == nil || rec.Origin != "" || !isRegular(rec) || holdsOnlyCopy(rec.State) {
+		return false, err
+	}
+	cur, ok := currentObject(rec)
+	if !ok {
+		return false, nil
+	}
+	info, err := d.store.Head(ctx, cur.Key)
+	d.report(err)
+	if err != nil {
+		return false, ignoreNotFound(err)
+	}
+	made, ok := madeOf(info)
+	if !ok {
+		made = moment{at: nanosOf(info.Modified)}
+	}
+	return made.after(momentOf(&r)), nil
 }
 
 // unlistedPut says whether a record makes a name that the listing did not have, of an object

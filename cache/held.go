@@ -31,7 +31,8 @@ func heldKey(r journal.Record) string {
 }
 
 // hold has a record wait. Of two of one path the later one does, and a directory's before
-// any: it has its name in every zone.
+// any: it has its name in every zone. One that another zone has made waits before one that
+// must be there for what is in it.
 func (c *Cache) hold(r journal.Record) error {
 	b, err := journal.Encode(r)
 	if err != nil {
@@ -43,8 +44,7 @@ func (c *Cache) hold(r journal.Record) error {
 		switch {
 		case err != nil:
 			return err
-		case old != nil && old.Op == journal.Mkdir && r.Op != journal.Mkdir,
-			old != nil && (old.Op == journal.Mkdir) == (r.Op == journal.Mkdir) && !laterRecord(&r, old):
+		case old != nil && !outranks(&r, old):
 			return nil
 		}
 		return tx.PutHeld(key, b)
@@ -56,6 +56,24 @@ func (c *Cache) hold(r journal.Record) error {
 	}
 	return err
 }
+
+// outranks says whether r is to wait in the place of old.
+func outranks(r, old *journal.Record) bool {
+	rank := func(r *journal.Record) int {
+		switch {
+		case r.Op != journal.Mkdir:
+			return 0
+		case isImplied(r):
+			return 1
+		}
+		return 2
+	}
+	return rank(r) > rank(old) || rank(r) == rank(old) && laterRecord(r, old)
+}
+
+// isImplied says whether a record is of a directory that was only known by what is in it
+// (clearName): that makes it, if it is there still.
+func isImplied(r *journal.Record) bool { return r.Op == journal.Mkdir && r.Mode == 0 && r.Key == "" }
 
 // laterRecord says whether r is later than old: of two that tell of one version the one with
 // the later attributes is.

@@ -64,3 +64,46 @@ func TestAttributesOfAnOpenRemoteFile(t *testing.T) {
 		t.Errorf("b shows mode %o (%v)", got.Mode, err)
 	}
 }
+
+// Attributes that another zone set of a file that was deleted here, later than the next file
+// of the name was written, are not that one's in some zones and not in others.
+func TestAttributesMeetTheNextFile(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 2)
+	a, b := zs[0], zs[1]
+	a.write("f", pattern(1, 2000))
+	tell(a, b)
+	b.settle = time.Hour // until it flushes
+	b.store.SetDown(true)
+	b.unlink("f")
+	b.write("f", pattern(2, 3000))
+	a.ahead.Store(int64(time.Minute))
+	a.chmod("f", 0o600)
+	a.flush()
+	b.store.SetDown(false)
+	b.refresh() // before it has sent its own
+	tell(a, b)
+	sameTrees(a, b)
+	sameTimes("f", a, b)
+}
+
+// A directory that waits for a file to give way is there then, whatever became of what was in it.
+func TestDirectoryThatWaitsIsMade(t *testing.T) {
+	t.Parallel()
+	e := newZones(t, 1)[0]
+	e.write("n", pattern(1, 2000))
+	e.flush()
+	e.store.SetDown(true) // so that the file cannot be kept yet
+	at := e.now() - int64(time.Hour)
+	for i, path := range []string{"n", "n/s"} {
+		r := e.putRecord("d", path+"/", at+int64(i), nil)
+		r.Op, r.Mode, r.Path = journal.Mkdir, syscall.S_IFDIR|0o750, path
+		e.apply(r)
+	}
+	e.apply(journal.Record{Op: journal.Rmdir, Path: "n/s", Time: at + 2, Zone: "d"})
+	e.store.SetDown(false)
+	e.waitFor("the directory has the name", func() bool {
+		a, err := e.lookup("n")
+		return err == nil && a.Mode&syscall.S_IFMT == syscall.S_IFDIR
+	})
+}
