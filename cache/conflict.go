@@ -365,7 +365,9 @@ func (c *Cache) demote(s *sending, info ObjectInfo, made moment) error {
 			if err := step(r, evVanish); err != nil {
 				return err
 			}
-			c.becomeTheirs(r, info, gen, made)
+			if err := c.becomeTheirs(tx, r, path, info, gen, made); err != nil {
+				return err
+			}
 			for _, o := range r.Objects {
 				if o.Key == s.key {
 					continue

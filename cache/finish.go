@@ -18,8 +18,11 @@ const metaMade = "depotfs-made"
 func (c *Cache) withMade(meta map[string]string, rec *catalog.Inode, gen uint64) {
 	m := moment{rec.MadeAt, rec.Origin}
 	var err error
-	if isRegular(rec) && gen != rec.Base.Gen {
+	switch {
+	case isRegular(rec) && gen != rec.Base.Gen:
 		m, err = c.ourMoment(rec)
+	case !isRegular(rec) && m.at == 0: // as putSmall has it when it is there
+		m = moment{c.whenDone(rec, max(rec.DirtySince, rec.FinishedAt)), c.zoneName()}
 	}
 	if err == nil && m.at > 0 && journal.ValidZone(m.zone) { // else a directory above has just gone, and the file with it
 		meta[metaMade] = strconv.FormatInt(m.at, 10) + " " + m.zone

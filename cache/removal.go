@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"depotfs/cache/catalog"
@@ -215,7 +216,8 @@ func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal)
 // ours finds out which object under the key of a removal is to go; false for none.
 func (c *Cache) ours(ctx context.Context, d *depot, rm *catalog.Removal) (etag string, size int64, _ bool, err error) {
 	if rm.Version == "" {
-		return rm.ETag, rm.Size, true, nil
+		later, err := c.laterMarker(ctx, d, rm)
+		return rm.ETag, rm.Size, err == nil && !later, err
 	}
 	info, err := d.store.Head(ctx, rm.Key)
 	d.report(err)
@@ -230,6 +232,28 @@ func (c *Cache) ours(ctx context.Context, d *depot, rm *catalog.Removal) (etag s
 		return "", 0, false, nil
 	}
 	return info.ETag, info.Size, true, nil
+}
+
+// laterMarker says whether a removal is of a directory's marker, and another zone has put its
+// own there since: all markers have one tag.
+func (c *Cache) laterMarker(ctx context.Context, d *depot, rm *catalog.Removal) (bool, error) {
+	if !c.tells() || !strings.HasSuffix(rm.Key, "/") {
+		return false, nil
+	}
+	g, err := c.buried(c.keyPath(rm.Key))
+	if err != nil || g == nil || g.RmdirAt == 0 {
+		return false, err
+	}
+	info, err := d.store.Head(ctx, rm.Key)
+	d.report(err)
+	if err != nil {
+		return false, ignoreNotFound(err)
+	}
+	made, ok := madeOf(info)
+	if !ok {
+		made = moment{at: nanosOf(info.Modified)}
+	}
+	return made.after(rmdirOf(g)), nil
 }
 
 func (c *Cache) removalFailed(key string, cause error) time.Time {

@@ -227,7 +227,9 @@ func (c *Cache) loseParts(s *sending, info ObjectInfo) error {
 			if err := step(r, evVanish); err != nil {
 				return err
 			}
-			c.becomeTheirs(r, info, gen, theirs)
+			if err := c.becomeTheirs(tx, r, path, info, gen, theirs); err != nil {
+				return err
+			}
 			for _, o := range r.Objects {
 				if err := disownKey(tx, o.Key, r.Ino); err != nil {
 					return err
@@ -257,9 +259,10 @@ func (c *Cache) loseParts(s *sending, info ObjectInfo) error {
 	return laterError{c.now(), "the depot's version has the name"}
 }
 
-// becomeTheirs makes r another zone's version, none of which is here. Attributes that were
-// set here after it was made stay, and are the depot's too in a while.
-func (c *Cache) becomeTheirs(r *catalog.Inode, info ObjectInfo, gen uint64, made moment) {
+// becomeTheirs makes r, which has a path, another zone's version, none of which is here.
+// Attributes that were set here after it was made stay, and are the depot's too in a while;
+// so do later ones that other zones have told of.
+func (c *Cache) becomeTheirs(tx *catalog.Tx, r *catalog.Inode, path string, info ObjectInfo, gen uint64, made moment) error {
 	r.Base = catalog.Version{Gen: gen, Size: info.Size, CRC64: info.CRC64, HasCRC: info.HasCRC64}
 	r.Zeros = ""
 	learnZeros(r, info.Metadata)
@@ -267,7 +270,7 @@ func (c *Cache) becomeTheirs(r *catalog.Inode, info ObjectInfo, gen uint64, made
 	r.MadeAt, r.Origin = made.at, made.zone
 	if r.AttrAt != 0 && journal.Later(r.AttrAt, r.AttrBy, made.at, made.zone) {
 		r.Flags |= catalog.FlagAttrDirty
-		return
+		return takeKept(tx, r, path)
 	}
 	r.AttrAt, r.AttrBy = 0, ""
 	r.Flags &^= catalog.FlagAttrDirty
@@ -280,4 +283,5 @@ func (c *Cache) becomeTheirs(r *catalog.Inode, info ObjectInfo, gen uint64, made
 		a.Mode &= syscall.S_IFMT | 0o1777
 	}
 	applyMeta(r, a)
+	return takeKept(tx, r, path)
 }

@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"depotfs/cache"
 	"depotfs/cache/journal"
+	"depotfs/cache/storetest"
 )
 
 // What the zones' model has found, each in its smallest form.
@@ -106,4 +108,25 @@ func TestDirectoryThatWaitsIsMade(t *testing.T) {
 		a, err := e.lookup("n")
 		return err == nil && a.Mode&syscall.S_IFMT == syscall.S_IFDIR
 	})
+}
+
+// A marker that another zone has put in the place of one that is to be removed stays: both
+// are empty, and have one tag.
+func TestMarkerOfAnotherZoneStays(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 2)
+	a, b := zs[0], zs[1]
+	a.mkdirAll("d")
+	a.flush()
+	a.store.Inject(storetest.Fail(storetest.Delete, cache.ErrUnavailable).On("p/d/").Always())
+	a.rmdir("d")
+	b.mkdirAll("d") // it has not heard of either
+	b.flush()
+	a.store.Clear()
+	tell(a, b)
+	sameTrees(a, b)
+	b.wantNames("d")
+	if _, there := b.object("p/d/"); !there {
+		t.Error("its marker is gone")
+	}
 }
