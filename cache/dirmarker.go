@@ -56,9 +56,10 @@ func (c *Cache) kickEmptied(d lockedDir) {
 
 // removeMarkers removes the markers that this zone has put for a directory which another one
 // has deleted: that one need not have known of them. Those that others have put meanwhile
-// are the same bytes, and stay.
+// are the same bytes, and stay. A directory that was made here may count as another zone's,
+// which made it later, and have the marker from here.
 func (c *Cache) removeMarkers(tx *catalog.Tx, rec *catalog.Inode, path string) error {
-	if rec.Origin != c.zoneName() {
+	if rec.Origin != c.zoneName() && rec.DirtySince == 0 { // not made here, either
 		return nil
 	}
 	now := c.nanos()

@@ -1,6 +1,9 @@
 package cache
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -81,6 +84,33 @@ func (c *Cache) finishOf(key, path string, info ObjectInfo) (moment, error) {
 		return m, nil
 	}
 	return moment{at: nanosOf(info.Modified)}, nil
+}
+
+// withMoment is the record of a version whose object is about to be told of: when it was
+// finished, and where, is asked of the object where nothing but a listing is known of it. It
+// is no version of this zone, which only copies it.
+func (c *Cache) withMoment(ctx context.Context, d *depot, rec *catalog.Inode, o catalog.Object) (*catalog.Inode, error) {
+	if !c.tells() || rec.MadeAt != 0 || rec.Origin != "" {
+		return rec, nil
+	}
+	info, err := d.store.Head(ctx, o.Key)
+	d.report(err)
+	if errors.Is(err, ErrNotFound) || err == nil && info.ETag != o.ETag {
+		return rec, nil // the copy fails, and says so
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask when %s was made: %w", o.Key, err)
+	}
+	m, ok := madeOf(info)
+	if !ok {
+		m.at = nanosOf(info.Modified)
+	}
+	return c.change(rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
+		if r.MadeAt == 0 && r.Origin == "" && r.Base == rec.Base {
+			r.MadeAt, r.Origin = m.at, m.zone
+		}
+		return nil
+	})
 }
 
 func nanosOf(t time.Time) int64 {

@@ -123,6 +123,9 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 	if err != nil {
 		return err
 	}
+	if rec, err = c.withMoment(ctx, d, rec, src); err != nil {
+		return err
+	}
 	_, encoded := layout.Key(c.cfg.Prefix, path, false)
 	opts.Metadata = c.metadata(rec, path, encoded, rec.Base.Gen)
 	withZeros(opts.Metadata, zerosOf(rec), rec.Base.Size, rec.Base.CRC64)

@@ -1,8 +1,10 @@
 package cache_test
 
 import (
+	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"depotfs/cache"
@@ -129,4 +131,44 @@ func TestMarkerOfAnotherZoneStays(t *testing.T) {
 	if _, there := b.object("p/d/"); !there {
 		t.Error("its marker is gone")
 	}
+}
+
+// The marker that was put here goes with its directory, also where that counts as another
+// zone's, which made it later and removed it.
+func TestMarkerOfADirectoryMadeTwice(t *testing.T) {
+	t.Parallel()
+	e := newZones(t, 1)[0]
+	e.mkdirAll("d")
+	e.flush()
+	at := e.now() + int64(10*time.Second)
+	e.apply(journal.Record{Op: journal.Mkdir, Path: "d", Time: at, Zone: "z", Key: "p/d/", ETag: "d41d8cd98f00b204e9800998ecf8427e", Mode: syscall.S_IFDIR | 0o755})
+	e.apply(journal.Record{Op: journal.Rmdir, Path: "d", Time: at + 1, Zone: "z"})
+	e.wantNone("d")
+	e.waitFor("the marker goes", func() bool { _, there := e.object("p/d/"); return !there })
+}
+
+// Who sets attributes of a version that it knows from a listing has not finished that.
+func TestAttributesOfAListedVersion(t *testing.T) {
+	outside := time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		h := newZoneHistory(t, 2, 1, outside, 0, 0)
+		defer h.end()
+		a, b := h.all[0], h.all[1]
+		b.close()
+		writes("x", "first")(h, a)
+		a.flush()
+		b.poll = time.Hour // it lists the depot, and hears of nothing before it has set them
+		b.open()
+		b.waitFor("the depot is listed", func() bool { s, err := b.c.Status(t.Context()); return err == nil && s.Store.Listing == "done" })
+		a.settle = time.Hour // until it flushes
+		writes("x", "second")(h, a)
+		time.Sleep(time.Second)
+		b.chmod("x", 0o600)
+		b.flush()
+		a.flush()
+		tree := h.agree()
+		if !strings.Contains(tree["x"], sumOf([]byte("second"))) {
+			t.Errorf("all zones show %v", tree)
+		}
+	})
 }
