@@ -8,8 +8,9 @@ import (
 	"depotfs/cache/journal"
 )
 
-// applyAttr gives a file or directory the attributes that another zone set. A file that was
-// changed here keeps its own, which the others get with its next version.
+// applyAttr gives a file or directory the attributes that another zone set. Those of a
+// file that was changed here go with its next version; who set later ones tells of them
+// again then.
 func (c *Cache) applyAttr(r journal.Record) error {
 	if r.Path == "" {
 		return c.setRest(catalog.Root, attrsOf(r))
@@ -77,7 +78,7 @@ func (c *Cache) takeAttrsIn(d lockedDir, name string, ino Ino, r journal.Record)
 		return err
 	}
 	if isRegular(now) && holdsOnlyCopy(now.State) {
-		return c.keepAttrs(r) // its next version has its own, which are later than these
+		return nil // who set them tells again when it hears of the version
 	}
 	next := now.Clone()
 	if setRecordAttrs(next, r); sameAttrs(next, now) {

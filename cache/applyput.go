@@ -299,7 +299,8 @@ func (c *Cache) putNew(d lockedDir, name string, r journal.Record) (*catalog.Ino
 	touch := c.touching(d)
 	if err := c.cat.Update(func(tx *catalog.Tx) error {
 		n := rec.Clone()
-		if err := errors.Join(takeKept(tx, n, join(d.path, name)), c.mayClaim(tx, n.Ino, r.Key)); err != nil {
+		path := join(d.path, name)
+		if err := errors.Join(takeKept(tx, n, path), c.mayClaim(tx, n.Ino, r.Key)); err != nil {
 			return err
 		}
 		if err := c.claim(tx, n, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: n.Gen}); err != nil {
@@ -310,6 +311,11 @@ func (c *Cache) putNew(d lockedDir, name string, r journal.Record) (*catalog.Ino
 		}
 		if err := touch(tx, 0); err != nil {
 			return err
+		}
+		if n.AttrBy == c.zoneName() { // see putOver
+			if err := c.announceAttrs(tx, n, path); err != nil {
+				return err
+			}
 		}
 		return tx.PutInode(n)
 	}); err != nil {
