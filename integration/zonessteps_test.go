@@ -27,6 +27,9 @@ func (h *history) step(i int) {
 	}
 	files, dirs := h.names(z)
 	r := h.random.IntN(1000)
+	if !h.renames && (r >= 520 && r < 640 || r >= 680 && r < 710 || r >= 640 && r < 680 && len(dirs) >= historyDirs) {
+		return
+	}
 	switch {
 	case r < 220 && len(files) < historyFiles:
 		h.create(z, h.place(dirs, "f"))
