@@ -354,8 +354,10 @@ func (c *Cache) putOver(d lockedDir, rec *catalog.Inode, name string, r journal.
 		if err := c.claim(tx, n, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: n.Gen}); err != nil {
 			return err
 		}
-		if untold, err = c.removeUntold(tx, rec, r.Key, r.ETag); err != nil { // a claim ends removals
-			return err
+		if rec.Origin == c.zoneName() { // asking in every zone for each version would cost too much
+			if untold, err = c.removeUntold(tx, rec, r.Key, r.ETag); err != nil { // a claim ends removals
+				return err
+			}
 		}
 		if err := c.keepPassed(tx, rec, join(d.path, name), r.Key); err != nil {
 			return err

@@ -86,12 +86,13 @@ func (c *Cache) removeKept(tx *catalog.Tx, rm catalog.Removal) error {
 	return putRemoval(tx, &rm)
 }
 
-// removeUntold is removeKept for the object of a version of ours that gives its name to what
-// another zone did, which did not know of it: what it replaced or deleted has the tag passed.
-// Whatever others have put there since stays.
+// removeUntold is removeKept for the object of a version that gives its name to what another
+// zone did, which did not know of it: what it replaced or deleted has the tag passed. Only an
+// object that this zone has put goes, if only as a copy of another zone's with attributes of
+// its own; whatever others have put there since stays.
 func (c *Cache) removeUntold(tx *catalog.Tx, rec *catalog.Inode, key, passed string) (bool, error) {
 	o, ok := currentObject(rec)
-	if !ok || o.Key != key || rec.Origin != c.zoneName() || passed == "" || o.ETag == passed {
+	if !ok || o.Key != key || passed == "" || o.ETag == passed {
 		return false, nil
 	}
 	return true, c.removeKept(tx, catalog.Removal{Key: o.Key, Version: c.versionMark(o.Gen), Size: rec.Size})

@@ -172,3 +172,31 @@ func TestAttributesOfAListedVersion(t *testing.T) {
 		}
 	})
 }
+
+// A version that a delete did not know of is kept also where a third zone has put its object
+// again, with attributes of its own, and has a new file of the name by then.
+func TestDeleteThatDidNotKnowOfACopy(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 3)
+	a, b, c := zs[0], zs[1], zs[2]
+	for _, e := range zs {
+		e.c.SetTrashRetention(time.Hour)
+	}
+	c.write("x", pattern(1, 2000))
+	tell(zs...)
+	unknown := pattern(2, 2500)
+	c.write("x", unknown)
+	c.flush()
+	a.refresh()
+	a.chmod("x", 0o600)
+	a.flush()
+	pause()
+	b.unlink("x")
+	b.flush()
+	a.refresh()
+	a.write("x", pattern(3, 3000))
+	a.flush()
+	tell(zs...)
+	sameTrees(zs...)
+	a.keptSomewhere(unknown)
+}
