@@ -240,8 +240,10 @@ func (c *Cache) resolveClash(ctx context.Context, d *depot, s *sending) (ObjectI
 	if err != nil {
 		return info, err
 	}
-	base := s.rec.Base // what was opened for writing, and not written, is no version of ours
-	same := base.HasCRC && s.opts.HasCRC64 && base.Size == s.stamp.Size && base.CRC64 == s.crc
+	// What was opened for writing, and not written, is no version of ours. One whose object
+	// is under another key has been replaced by nobody: the file was renamed to this one.
+	base := s.rec.Base
+	same := holds(s.rec, s.key) && base.HasCRC && s.opts.HasCRC64 && base.Size == s.stamp.Size && base.CRC64 == s.crc
 	if !same {
 		if same, err = c.sameProperties(ctx, d, s, info); err != nil {
 			return info, err

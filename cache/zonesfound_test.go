@@ -200,3 +200,22 @@ func TestDeleteThatDidNotKnowOfACopy(t *testing.T) {
 	sameTrees(zs...)
 	a.keptSomewhere(unknown)
 }
+
+// A file that is renamed while it is uploaded to a name that another zone has given a file
+// meanwhile is not taken for that one's older version.
+func TestRenamedOntoAnothersObject(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 2)
+	a, b := zs[0], zs[1]
+	theirs, ours := pattern(1, 2000), pattern(2, 3000)
+	b.write("n", theirs)
+	b.flush()
+	pause()
+	a.store.Inject(storetest.Then(storetest.Put, func() { a.rename("x", "n") }).On("p/x"))
+	a.write("x", ours)
+	a.waitFor("the rename", func() bool { return a.store.Pending() == 0 })
+	tell(a, b)
+	sameTrees(a, b)
+	a.mustRead("n", ours)
+	a.keptSomewhere(theirs)
+}

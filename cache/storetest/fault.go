@@ -16,6 +16,7 @@ type Fault struct {
 	skip   int // matching requests that pass first
 	left   int // how often it still strikes; negative = for ever
 	before func(ctx context.Context, key string) error
+	then   func()
 
 	err     error // answered instead of (or, when late, after) the request
 	late    bool
@@ -50,6 +51,9 @@ func Delay(op Op, gate <-chan struct{}) *Fault {
 func Before(op Op, fn func(ctx context.Context, key string) error) *Fault {
 	return &Fault{op: op, left: 1, before: fn}
 }
+
+// Then runs fn between the success of the request and its answer.
+func Then(op Op, fn func()) *Fault { return &Fault{op: op, left: 1, then: fn} }
 
 // Cut ends the body after n bytes: a Get's reader answers io.ErrUnexpectedEOF,
 // a Put or PutPart stores nothing and answers ErrUnavailable. Bodies of n or

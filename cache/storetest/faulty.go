@@ -147,8 +147,12 @@ func (f *Faulty) unavailable(op Op, key string) error {
 	return nil
 }
 
-// end replaces the answer of a request whose answer is to be lost.
+// end replaces the answer of a request whose answer is to be lost, and does what comes
+// before any.
 func (x *Fault) end(op Op, key string, err error) error {
+	if err == nil && x.then != nil {
+		x.then()
+	}
 	if err == nil && x.late {
 		return fmt.Errorf("%s %q: answer lost: %w", op, key, x.err)
 	}
