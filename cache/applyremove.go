@@ -7,7 +7,6 @@ import (
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/journal"
-	"depotfs/cache/layout"
 )
 
 func isNotExist(err error) bool { return errors.Is(err, iofs.ErrNotExist) }
@@ -46,7 +45,11 @@ func (c *Cache) applyDelete(r journal.Record) error {
 		c.kick(rec.Ino) // the worker keeps our bytes as a conflict first
 		return errHeld
 	}
-	key, _ := layout.Key(c.cfg.Prefix, r.Path, false)
+	// Its own key is another name's until a rename has been brought to the depot.
+	var key string
+	if o, ok := currentObject(rec); ok && !c.isTrash(o.Key) {
+		key = o.Key
+	}
 	untold := false
 	err = c.withDir(dir, func(d lockedDir) error {
 		now, err := c.find(dir, name)

@@ -86,3 +86,31 @@ func TestDirectoryTakesTheNameOfAnUpload(t *testing.T) {
 	a.keptSomewhere(ours)
 	a.waitFor("its object goes", func() bool { _, there := a.object("p/x"); return !there })
 }
+
+// A file that another zone renamed and deleted before it heard of the version here is kept,
+// also where a new file has the old name before that zone has seen to its object.
+func TestDeletedUnderTheNewName(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 2)
+	a, b := zs[0], zs[1]
+	for _, e := range zs {
+		e.c.SetTrashRetention(time.Hour)
+	}
+	b.write("x", pattern(1, 2000))
+	tell(a, b)
+	unknown := pattern(2, 2500)
+	a.write("x", unknown)
+	a.flush()
+	pause()
+	b.rename("x", "n")
+	b.flush()
+	time.Sleep(time.Second) // two within 0.4 s count as one
+	b.unlink("n")
+	b.flush()
+	a.refresh()
+	a.write("x", pattern(3, 3000))
+	a.flush()
+	tell(a, b)
+	sameTrees(a, b)
+	a.keptSomewhere(unknown)
+}
