@@ -199,7 +199,7 @@ func disownKey(tx *catalog.Tx, key string, ino Ino) error {
 // claimAlone gives an inode the object of a record, of a generation, in the place of all that
 // it has.
 func (c *Cache) claimAlone(tx *catalog.Tx, now *catalog.Inode, r journal.Record, gen uint64) error {
-	if err := c.mayClaim(tx, now.Ino, r.Key); err != nil {
+	if err := c.mayClaim(tx, now.Ino, r); err != nil {
 		return err
 	}
 	for _, o := range now.Objects {
@@ -214,8 +214,10 @@ func (c *Cache) claimAlone(tx *catalog.Tx, now *catalog.Inode, r journal.Record,
 }
 
 // mayClaim makes a key free for an object that a record tells of. One from which another
-// file of ours is read stays that file's until a record says where its bytes went.
-func (c *Cache) mayClaim(tx *catalog.Tx, ino Ino, key string) error {
+// file of ours is read stays that file's until a record says where its bytes went, and so
+// does one that has a later version than the record's: that has been replaced.
+func (c *Cache) mayClaim(tx *catalog.Tx, ino Ino, r journal.Record) error {
+	key := r.Key
 	owner, err := tx.KeyOwner(key)
 	if errors.Is(err, catalog.ErrNotFound) || err == nil && owner == ino {
 		return nil
@@ -230,9 +232,13 @@ func (c *Cache) mayClaim(tx *catalog.Tx, ino Ino, key string) error {
 	if err != nil {
 		return err
 	}
-	if isRegular(rec) && len(rec.Links) > 0 && !resident(rec.State) {
-		if o, ok := currentObject(rec); ok && o.Key == key {
-			return fmt.Errorf("key %q is that of inode %d, whose bytes are there alone: %w", key, owner, errHeld)
+	if o, ok := currentObject(rec); ok && isRegular(rec) && len(rec.Links) > 0 && o.Key == key {
+		made, err := madeIn(tx, rec)
+		if err != nil {
+			return err
+		}
+		if !resident(rec.State) || o.ETag != r.ETag && made != momentOf(&r) && made.after(momentOf(&r)) {
+			return fmt.Errorf("key %q is that of inode %d: %w", key, owner, errHeld)
 		}
 	}
 	for i, o := range rec.Objects {
@@ -240,6 +246,12 @@ func (c *Cache) mayClaim(tx *catalog.Tx, ino Ino, key string) error {
 			rec.Objects = append(rec.Objects[:i:i], rec.Objects[i+1:]...)
 			if err := tx.PutInode(rec); err != nil {
 				return err
+			}
+			if _, ok := currentObject(rec); !ok { // is uploaded again, unless the record was an old one
+				if err := c.putQueue(tx, rec, 0, false); err != nil {
+					return err
+				}
+				c.kick(rec.Ino)
 			}
 			break
 		}
@@ -300,7 +312,7 @@ func (c *Cache) putNew(d lockedDir, name string, r journal.Record) (*catalog.Ino
 	if err := c.cat.Update(func(tx *catalog.Tx) error {
 		n := rec.Clone()
 		path := join(d.path, name)
-		if err := errors.Join(takeKept(tx, n, path), c.mayClaim(tx, n.Ino, r.Key)); err != nil {
+		if err := errors.Join(takeKept(tx, n, path), c.mayClaim(tx, n.Ino, r)); err != nil {
 			return err
 		}
 		if err := c.claim(tx, n, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: n.Gen}); err != nil {
@@ -348,7 +360,7 @@ func (c *Cache) putOver(d lockedDir, rec *catalog.Inode, name string, r journal.
 	untold := false
 	err = c.supersede(d, rec, name, superseding{next: next, finish: func(tx *catalog.Tx) (err error) {
 		n := next.Clone()
-		if err := c.mayClaim(tx, n.Ino, r.Key); err != nil {
+		if err := c.mayClaim(tx, n.Ino, r); err != nil {
 			return err
 		}
 		if err := c.claim(tx, n, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: n.Gen}); err != nil {

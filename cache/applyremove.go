@@ -248,6 +248,16 @@ func (c *Cache) clearName(path string, r journal.Record) error {
 	if err != nil || rec == nil {
 		return err
 	}
+	if _, ok := currentObject(rec); !ok && isRegular(rec) && rec.State == Clean && rec.Origin == c.zoneName() {
+		// A record has taken its object, and its bytes are here alone by now.
+		var later laterError
+		if err := c.uploadAnew(rec, path); !errors.As(err, &later) {
+			return err
+		}
+		if rec, err = c.record(rec.Ino); err != nil {
+			return err
+		}
+	}
 	ours := rec.Origin == c.zoneName() && len(rec.Objects) > 0
 	if isRegular(rec) && (ours || holdsOnlyCopy(rec.State)) {
 		if err := c.cat.Update(func(tx *catalog.Tx) error { return c.putQueue(tx, rec, 0, false) }); err != nil {

@@ -219,3 +219,29 @@ func TestRenamedOntoAnothersObject(t *testing.T) {
 	a.mustRead("n", ours)
 	a.keptSomewhere(theirs)
 }
+
+// The key of a version that was finished later is not given to one that had it before, and
+// was renamed: else ours would be nowhere when a directory takes its name.
+func TestKeyOfALaterVersionStays(t *testing.T) {
+	t.Parallel()
+	e := newZones(t, 1)[0]
+	at := e.now() - int64(time.Hour)
+	theirs := e.putRecord("c", "x", at, pattern(1, 2000))
+	ours := pattern(2, 3000)
+	if err := e.mem.Delete(t.Context(), "p/x", ""); err != nil {
+		t.Fatal(err)
+	}
+	e.write("x", ours)
+	e.flush()
+	e.apply(journal.Record{Op: journal.Rename, From: "x", Path: "n", Time: at + 1e9, Zone: "b", Mode: syscall.S_IFREG})
+	e.apply(theirs) // is under its old key, as far as its zone knew
+	marker := e.putRecord("b", "x/", at+2e9, nil)
+	marker.Op, marker.Mode, marker.Path = journal.Mkdir, syscall.S_IFDIR|0o750, "x"
+	e.apply(marker)
+	e.waitFor("the directory has the name", func() bool {
+		a, err := e.lookup("x")
+		return err == nil && a.Mode&syscall.S_IFMT == syscall.S_IFDIR
+	})
+	e.keptSomewhere(ours)
+	e.waitFor("no object is left there", func() bool { _, there := e.object("p/x"); return !there })
+}
