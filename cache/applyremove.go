@@ -45,9 +45,10 @@ func (c *Cache) applyDelete(r journal.Record) error {
 		c.kick(rec.Ino) // the worker keeps our bytes as a conflict first
 		return errHeld
 	}
-	// Its own key is another name's until a rename has been brought to the depot.
+	// Its object may be under another key until a rename has been brought to the depot, and
+	// is kept already where it is no file's.
 	var key string
-	if o, ok := currentObject(rec); ok && !c.isTrash(o.Key) {
+	if o, ok := currentObject(rec); ok && c.checkKey(o.Key, false) == nil {
 		key = o.Key
 	}
 	untold := false
