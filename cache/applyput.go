@@ -247,12 +247,6 @@ func (c *Cache) mayClaim(tx *catalog.Tx, ino Ino, r journal.Record) error {
 			if err := tx.PutInode(rec); err != nil {
 				return err
 			}
-			if _, ok := currentObject(rec); !ok { // is uploaded again, unless the record was an old one
-				if err := c.putQueue(tx, rec, 0, false); err != nil {
-					return err
-				}
-				c.kick(rec.Ino)
-			}
 			break
 		}
 	}

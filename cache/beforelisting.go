@@ -147,11 +147,7 @@ func (c *Cache) listedLater(ctx context.Context, d *depot, r journal.Record) (bo
 	if err != nil {
 		return false, ignoreNotFound(err)
 	}
-	made, ok := madeOf(info)
-	if !ok {
-		made = moment{at: nanosOf(info.Modified)}
-	}
-	return made.after(momentOf(&r)), nil
+	return momentOfObject(info).after(momentOf(&r)), nil
 }
 
 // unlistedPut says whether a record makes a name that the listing did not have, of an object

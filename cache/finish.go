@@ -79,11 +79,20 @@ func (c *Cache) finishOf(key, path string, info ObjectInfo) (moment, error) {
 	if r != nil && r.Op == journal.Put && r.Key == key && r.ETag == info.ETag {
 		return momentOf(r), nil
 	}
-	if m, ok := madeOf(info); ok {
+	m := momentOfObject(info)
+	if m.zone != "" {
 		c.learnTime(m.at)
-		return m, nil
 	}
-	return moment{at: nanosOf(info.Modified)}, nil
+	return m, nil
+}
+
+// momentOfObject is when the version of an object was finished, as the object says, or when it
+// was put, by nobody known.
+func momentOfObject(info ObjectInfo) moment {
+	if m, ok := madeOf(info); ok {
+		return m
+	}
+	return moment{at: nanosOf(info.Modified)}
 }
 
 // withMoment is the record of a version whose object is about to be told of: when it was
@@ -101,10 +110,7 @@ func (c *Cache) withMoment(ctx context.Context, d *depot, rec *catalog.Inode, o 
 	if err != nil {
 		return nil, fmt.Errorf("ask when %s was made: %w", o.Key, err)
 	}
-	m, ok := madeOf(info)
-	if !ok {
-		m.at = nanosOf(info.Modified)
-	}
+	m := momentOfObject(info)
 	return c.change(rec.Ino, func(_ *catalog.Tx, r *catalog.Inode) error {
 		if r.MadeAt == 0 && r.Origin == "" && r.Base == rec.Base {
 			r.MadeAt, r.Origin = m.at, m.zone

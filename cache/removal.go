@@ -249,11 +249,7 @@ func (c *Cache) laterMarker(ctx context.Context, d *depot, rm *catalog.Removal) 
 	if err != nil {
 		return false, ignoreNotFound(err)
 	}
-	made, ok := madeOf(info)
-	if !ok {
-		made = moment{at: nanosOf(info.Modified)}
-	}
-	return made.after(rmdirOf(g)), nil
+	return momentOfObject(info).after(rmdirOf(g)), nil
 }
 
 func (c *Cache) removalFailed(key string, cause error) time.Time {

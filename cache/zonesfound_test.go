@@ -245,3 +245,21 @@ func TestKeyOfALaterVersionStays(t *testing.T) {
 	e.keptSomewhere(ours)
 	e.waitFor("no object is left there", func() bool { _, there := e.object("p/x"); return !there })
 }
+
+// A file whose object a record of another name has taken is kept before a directory takes its
+// name: its bytes are here alone.
+func TestFileWithoutAnObjectIsKept(t *testing.T) {
+	t.Parallel()
+	e := newZones(t, 1)[0]
+	ours := pattern(1, 3000)
+	e.write("x", ours)
+	e.flush()
+	at := e.now() + int64(time.Second)
+	theirs := e.putRecord("c", "x", at, pattern(2, 2000))
+	theirs.Path = "n" // which has been renamed there, and is to be brought
+	e.apply(theirs)
+	marker := e.putRecord("b", "x/", at+1, nil)
+	marker.Op, marker.Mode, marker.Path = journal.Mkdir, syscall.S_IFDIR|0o750, "x"
+	e.apply(marker)
+	e.keptSomewhere(ours)
+}
