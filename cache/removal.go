@@ -235,7 +235,8 @@ func (c *Cache) ours(ctx context.Context, d *depot, rm *catalog.Removal) (etag s
 }
 
 // laterMarker says whether a removal is of a directory's marker, and another zone has put its
-// own there since: all markers have one tag.
+// own there since: all markers have one tag. What a tombstone says may be about a directory
+// of the name before, so our own ones go whenever they were made.
 func (c *Cache) laterMarker(ctx context.Context, d *depot, rm *catalog.Removal) (bool, error) {
 	if !c.tells() || !strings.HasSuffix(rm.Key, "/") {
 		return false, nil
@@ -249,7 +250,8 @@ func (c *Cache) laterMarker(ctx context.Context, d *depot, rm *catalog.Removal) 
 	if err != nil {
 		return false, ignoreNotFound(err)
 	}
-	return momentOfObject(info).after(rmdirOf(g)), nil
+	made, ok := madeOf(info)
+	return ok && made.zone != c.zoneName() && made.after(rmdirOf(g)), nil
 }
 
 func (c *Cache) removalFailed(key string, cause error) time.Time {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,7 +43,9 @@ func TestKilledUploadResumes(t *testing.T) {
 	if diff := difference(got, body); diff != "" {
 		t.Errorf("the object: %s", diff)
 	}
-	if keys := d.Uploads(t); len(keys) > 0 {
+	// The kill may have met the daemon while it tried out what the store can, too.
+	probe := func(key string) bool { return strings.Contains(key, ".depotfs/probe/") }
+	if keys := slices.DeleteFunc(d.Uploads(t), probe); len(keys) > 0 {
 		t.Errorf("unfinished multipart uploads stay: %q", keys)
 	}
 }
