@@ -27,7 +27,11 @@ func (h *history) step(i int) {
 	}
 	files, dirs := h.names(z)
 	r := h.random.IntN(1000)
-	if !h.renames && (r >= 520 && r < 640 || r >= 680 && r < 710 || r >= 640 && r < 680 && len(dirs) >= historyDirs) {
+	switch {
+	case h.renames:
+	case r >= 520 && r < 640, r >= 680 && r < 710, r >= 640 && r < 680 && len(dirs) >= historyDirs:
+		return
+	case r >= 820 && r < 840: // of two links of one name the object may be the earlier one's: open, as renames are
 		return
 	}
 	switch {
