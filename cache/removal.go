@@ -238,6 +238,7 @@ func (c *Cache) ours(ctx context.Context, d *depot, rm *catalog.Removal) (etag s
 // own there since: all markers have one tag. What a tombstone says may be about a directory
 // of the name before, so our own ones go whenever they were made.
 func (c *Cache) laterMarker(ctx context.Context, d *depot, rm *catalog.Removal) (bool, error) {
+	// A new zone is known a minute late (otherZones): so one alone asks, too.
 	if !c.tells() || !strings.HasSuffix(rm.Key, "/") {
 		return false, nil
 	}

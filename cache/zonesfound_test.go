@@ -162,7 +162,7 @@ func TestAttributesOfAListedVersion(t *testing.T) {
 		b.waitFor("the depot is listed", func() bool { s, err := b.c.Status(t.Context()); return err == nil && s.Store.Listing == "done" })
 		a.settle = time.Hour // until it flushes
 		writes("x", "second")(h, a)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // the test's own time: what b does is to be later
 		b.chmod("x", 0o600)
 		b.flush()
 		a.flush()
