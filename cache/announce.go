@@ -286,22 +286,35 @@ func (c *Cache) announceMove(tx *catalog.Tx, m *move) error {
 		n.Time = max(n.Time, r.MadeAt+1)
 		moved = append(moved, r)
 	}
-	for _, r := range moved {
-		if err := movedHere(tx, r, n.Time); err != nil {
-			return err
-		}
-	}
 	n.Mode = moved[0].Mode & syscall.S_IFMT
 	if n.Op == journal.Exchange {
 		n.Swapped = moved[1].Mode & syscall.S_IFMT
-		if err := noteMove(tx, isDir(moved[1]), n.Path, n.From, n.Time, c.zoneName()); err != nil {
+		if err := c.movedHere(tx, moved[1], n.Path, n.From, n.Time); err != nil {
 			return err
 		}
 	}
-	if err := noteMove(tx, isDir(moved[0]), n.From, n.Path, n.Time, c.zoneName()); err != nil {
+	if err := c.movedHere(tx, moved[0], n.From, n.Path, n.Time); err != nil {
 		return err
 	}
-	return c.announce(tx, n)
+	return c.announce(tx, withVersion(n, moved[0]))
+}
+
+// withVersion has a rename of a file say of which version it is: who has another one under
+// the old name does not give that the new one.
+func withVersion(n journal.Record, r *catalog.Inode) journal.Record {
+	if n.Op != journal.Rename || isDir(r) || len(r.Objects) == 0 {
+		return n
+	}
+	o, ok := currentObject(r)
+	if !ok {
+		if isRegular(r) {
+			return n
+		}
+		o = r.Objects[0]
+	}
+	v := recordOf(r, n.Path, o)
+	v.Op, v.From, v.Time, v.Zone = n.Op, n.From, n.Time, n.Zone
+	return v
 }
 
 // renamedUntold notes when a file that no other zone knows of came to have its name: it is
@@ -310,7 +323,7 @@ func (c *Cache) renamedUntold(tx *catalog.Tx, r *catalog.Inode, at int64) error 
 	if !isRegular(r) || !holdsOnlyCopy(r.State) || inDepot(r) {
 		return nil
 	}
-	r.MadeAt, r.MovedAt = afterRename(max(r.MadeAt, c.finishedAt(r)), at), at
+	r.MadeAt = max(r.MadeAt, at)
 	return tx.PutInode(r)
 }
 
@@ -332,22 +345,33 @@ func (c *Cache) announceFound(tx *catalog.Tx, old, to *catalog.Inode, path strin
 	}
 	n := journal.Record{Op: journal.Rename, From: path, Path: paths[0], Time: max(c.eventNanos(), old.MadeAt+1)}
 	to.MadeAt, to.Origin = old.MadeAt, old.Origin
-	if err := movedHere(tx, to, n.Time); err != nil {
+	if err := c.movedHere(tx, to, n.From, n.Path, n.Time); err != nil {
 		return err
 	}
 	n.Mode = to.Mode & syscall.S_IFMT
-	if err := noteMove(tx, isDir(to), n.From, n.Path, n.Time, c.zoneName()); err != nil {
-		return err
-	}
-	return c.announce(tx, n)
+	return c.announce(tx, withVersion(n, to))
 }
 
 // movedHere gives what this zone has renamed the time that it has under its new name, as the
-// other zones do (movedElsewhere).
-func movedHere(tx *catalog.Tx, r *catalog.Inode, at int64) error {
-	r.MadeAt, r.MovedAt = afterRename(r.MadeAt, at), at
-	attrsMoved(r, at)
-	return tx.PutInode(r)
+// other zones do (movedElsewhere), and notes the rename for what others still do under the
+// old one.
+func (c *Cache) movedHere(tx *catalog.Tx, r *catalog.Inode, from, to string, at int64) error {
+	if isDir(r) {
+		r.MadeAt, r.MovedAt = afterRename(r.MadeAt, at), at
+		attrsMoved(r, at)
+		return errors.Join(tx.PutInode(r), noteMove(tx, from, to, at, c.zoneName()))
+	}
+	set, err := dressedIn(tx, r)
+	if err != nil {
+		return err
+	}
+	made, err := madeIn(tx, r)
+	if err != nil {
+		return err
+	}
+	r.MadeAt, r.Origin, r.AttrAt, r.AttrBy = at, c.zoneName(), 0, ""
+	return errors.Join(tx.PutInode(r), bury(tx, &catalog.Tombstone{Path: from, Time: at, Zone: c.zoneName(), To: to,
+		MadeAt: made.at, MadeBy: made.zone, AttrAt: set.at, AttrBy: set.zone}))
 }
 
 // attrsMoved gives the attributes of what was renamed the time that they have under its

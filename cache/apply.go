@@ -146,35 +146,28 @@ func (c *Cache) apply(ctx context.Context, r journal.Record) error {
 	if hidden, err := c.heldHears(r); hidden || err != nil {
 		return err
 	}
-	for try := 0; ; try++ {
-		switch r.Op {
-		case journal.Put:
-			err = c.applyPut(r)
-		case journal.Mkdir:
-			err = c.applyMkdir(r)
-		case journal.Symlink:
-			err = c.applySymlink(r)
-		case journal.Attr:
-			err = c.applyAttr(r)
-		case journal.Delete:
-			err = c.applyDelete(r)
-		case journal.Rmdir:
-			err = c.applyRmdir(r)
-		default:
-			err = fmt.Errorf("%q is no change: %w", r.Op, errRefused)
-		}
-		again, lerr := c.tryAgain(err, r.Path, try)
-		if lerr != nil {
-			return lerr
-		}
-		if !again {
-			break
-		}
+	if err := c.trying(r.Path, func() error { return c.applyOnce(r) }); err != nil {
+		return err
 	}
-	if err == nil {
-		err = c.followKey(r, moved)
+	return c.followKey(r, moved)
+}
+
+func (c *Cache) applyOnce(r journal.Record) error {
+	switch r.Op {
+	case journal.Put:
+		return c.applyPut(r)
+	case journal.Mkdir:
+		return c.applyMkdir(r)
+	case journal.Symlink:
+		return c.applySymlink(r)
+	case journal.Attr:
+		return c.applyAttr(r)
+	case journal.Delete:
+		return c.applyDelete(r)
+	case journal.Rmdir:
+		return c.applyRmdir(r)
 	}
-	return err
+	return fmt.Errorf("%q is no change: %w", r.Op, errRefused)
 }
 
 // tryAgain says whether a change that met others' doings in the share, or lost a race

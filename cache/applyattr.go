@@ -16,6 +16,11 @@ func (c *Cache) applyAttr(r journal.Record) error {
 		return c.setRest(catalog.Root, attrsOf(r))
 	}
 	rec, _, _, err := c.at(r.Path)
+	if err == nil && (rec == nil || isDir(rec)) && r.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+		if moved, err := c.attrOfRenamed(r); moved || err != nil {
+			return err
+		}
+	}
 	if err == nil && (rec == nil || isDir(rec) != (r.Mode&syscall.S_IFMT == syscall.S_IFDIR)) {
 		err = c.keepAttrs(r)
 	}
@@ -28,7 +33,7 @@ func (c *Cache) applyAttr(r journal.Record) error {
 	if isDir(rec) {
 		return c.dressDir(rec, r)
 	}
-	if g, err := c.buried(r.Path); err != nil || g != nil && g.To == "" && !momentOf(&r).after(timeOf(g)) {
+	if g, err := c.buried(r.Path); err != nil || g != nil && !momentOf(&r).after(timeOf(g)) {
 		return err
 	}
 	set, err := c.dressedAt(rec)

@@ -18,6 +18,9 @@ func (c *Cache) applyMove(ctx context.Context, r journal.Record) error {
 	if err := c.learnTypes(&r); err != nil {
 		return err
 	}
+	if r.Op == journal.Rename && !isOfDir(&r) {
+		return c.applyMoveFile(ctx, r)
+	}
 	if err := c.movedAbove(&r); err != nil {
 		return err
 	}
@@ -27,29 +30,24 @@ func (c *Cache) applyMove(ctx context.Context, r journal.Record) error {
 	if _, err := c.heldHears(r); err != nil {
 		return err
 	}
-	dir := isOfDir(&r)
-	g, err := c.buried(r.From)
-	if err != nil {
-		return err
-	}
-	if m := renameIn(g, dir); m.to != "" && m.at > r.Time && r.Op == journal.Rename {
-		// The name was given another place later on: what is told of this one goes there.
-		if below(r.Path, m.to) || below(m.to, r.Path) {
-			return nil
-		}
-		return c.cat.Update(func(tx *catalog.Tx) error { return noteMove(tx, dir, r.Path, m.to, m.at, m.zone) })
-	}
 	if r.Op == journal.Exchange {
 		if err := c.exchangeNames(ctx, r); err != nil {
 			return err
 		}
 		return c.cat.Update(func(tx *catalog.Tx) error {
-			swapped := r.Swapped&syscall.S_IFMT == syscall.S_IFDIR
-			if err := noteMove(tx, swapped, r.Path, r.From, r.Time, r.Zone); err != nil {
-				return err
-			}
-			return noteMove(tx, dir, r.From, r.Path, r.Time, r.Zone)
+			return errors.Join(noteMoved(tx, r.Swapped, r.Path, r.From, momentOf(&r)), noteMoved(tx, r.Mode, r.From, r.Path, momentOf(&r)))
 		})
+	}
+	g, err := c.buried(r.From)
+	if err != nil {
+		return err
+	}
+	if m := dirRename(g); m.to != "" && m.at > r.Time {
+		// The name was given another place later on: what is told of this one goes there.
+		if below(r.Path, m.to) || below(m.to, r.Path) {
+			return nil
+		}
+		return c.cat.Update(func(tx *catalog.Tx) error { return noteMove(tx, r.Path, m.to, m.at, m.zone) })
 	}
 	from, err := c.movedBefore(r)
 	if err != nil {
@@ -63,12 +61,20 @@ func (c *Cache) applyMove(ctx context.Context, r journal.Record) error {
 	}
 	return c.cat.Update(func(tx *catalog.Tx) error {
 		if from != r.From {
-			if err := noteMove(tx, dir, from, r.Path, r.Time, r.Zone); err != nil {
+			if err := noteMove(tx, from, r.Path, r.Time, r.Zone); err != nil {
 				return err
 			}
 		}
-		return noteMove(tx, dir, r.From, r.Path, r.Time, r.Zone)
+		return noteMove(tx, r.From, r.Path, r.Time, r.Zone)
 	})
+}
+
+// noteMoved notes that another zone has renamed a file or a directory.
+func noteMoved(tx *catalog.Tx, mode uint32, from, to string, m moment) error {
+	if mode&syscall.S_IFMT == syscall.S_IFDIR {
+		return noteMove(tx, from, to, m.at, m.zone)
+	}
+	return bury(tx, &catalog.Tombstone{Path: from, Time: m.at, Zone: m.zone, To: to})
 }
 
 // moveNamed moves the file, or the directory, that is at a path and that r renames.
@@ -128,7 +134,7 @@ func (c *Cache) movedBefore(r journal.Record) (string, error) {
 				if err != nil {
 					return err
 				}
-				if m := renameIn(g, dir || end < len(path)); m.to != "" && m.at < r.Time && m.at > latest {
+				if m := dirRename(g); m.to != "" && (dir || end < len(path)) && m.at < r.Time && m.at > latest {
 					next, latest = m.to+path[end:], m.at
 				}
 			}
@@ -197,7 +203,7 @@ func (c *Cache) tryMoveTree(ctx context.Context, r journal.Record, from, to stri
 	if err != nil {
 		return err
 	}
-	if g != nil && g.To == "" && !comes.after(timeOf(g)) && !dirty {
+	if g != nil && !comes.after(timeOf(g)) && !dirty {
 		return c.applyDelete(journal.Record{Op: journal.Delete, Path: from, Time: r.Time, Zone: r.Zone}) // under its new name
 	}
 	if dst != nil {
@@ -352,12 +358,12 @@ func (c *Cache) exchangeNames(ctx context.Context, r journal.Record) error {
 			dst = nil
 		}
 		switch {
-		case src == nil && dst == nil:
-			return nil
-		case dst == nil:
+		case dst == nil && src != nil && isDir(src):
 			return c.moveTree(ctx, r, r.From, r.Path)
-		case src == nil:
+		case src == nil && dst != nil && isDir(dst):
 			return c.moveTree(ctx, r, r.Path, r.From)
+		case src == nil || dst == nil:
+			return nil // put records say what is where
 		}
 		for _, rec := range []*catalog.Inode{src, dst} {
 			made, err := c.madeAt(rec)

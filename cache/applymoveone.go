@@ -28,7 +28,7 @@ func (c *Cache) moveOne(r journal.Record, src, dst *catalog.Inode, from, to stri
 	if oldParent == 0 || newParent == 0 {
 		return errMoved
 	}
-	err = c.lockedMove(r, src, dst, oldParent, oldName, newParent, newName, exchange)
+	err = c.lockedMove(r, src, dst, oldParent, oldName, newParent, newName, to, exchange)
 	if errors.Is(err, errOutside) {
 		over := Ino(0)
 		if dst != nil {
@@ -51,7 +51,7 @@ func (c *Cache) moveOne(r journal.Record, src, dst *catalog.Inode, from, to stri
 	return nil
 }
 
-func (c *Cache) lockedMove(r journal.Record, src, dst *catalog.Inode, oldParent Ino, oldName string, newParent Ino, newName string, exchange bool) error {
+func (c *Cache) lockedMove(r journal.Record, src, dst *catalog.Inode, oldParent Ino, oldName string, newParent Ino, newName, to string, exchange bool) error {
 	dirs := []Ino{oldParent, newParent}
 	movesDir := isDir(src)
 	if dst != nil && isDir(dst) {
@@ -67,6 +67,7 @@ func (c *Cache) lockedMove(r journal.Record, src, dst *catalog.Inode, oldParent 
 	}
 	defer c.dirs.lock(dirs...)()
 	m := move{by: byOthers, at: r.Time, zone: r.Zone, oldName: oldName, name: newName, exchange: exchange}
+	m.remade = to == r.Path || exchange
 	var err error
 	if m.src, err = c.find(oldParent, oldName); err != nil || m.src.Ino != src.Ino {
 		return errors.Join(errMoved, notNotExist(err))
@@ -119,12 +120,16 @@ func notNotExist(err error) error {
 // movedElsewhere is relink's part for a rename of another zone: the name is as old as the
 // rename, and the objects stay where they are until that zone has brought them to their
 // keys. What only we have goes to the depot under the name that it has now.
-func (c *Cache) movedElsewhere(tx *catalog.Tx, rec *catalog.Inode, made moment, at int64, path string) error {
-	if made.at != 0 || len(rec.Objects) > 0 {
-		rec.MadeAt = afterRename(made.at, at)
+func (c *Cache) movedElsewhere(tx *catalog.Tx, rec *catalog.Inode, made moment, m *move, path string) error {
+	if m.remade && !isDir(rec) {
+		rec.MadeAt, rec.Origin, rec.AttrAt, rec.AttrBy = m.at, m.zone, 0, ""
+	} else {
+		if made.at != 0 || len(rec.Objects) > 0 {
+			rec.MadeAt = afterRename(made.at, m.at)
+		}
+		attrsMoved(rec, m.at)
+		rec.MovedAt = m.at
 	}
-	attrsMoved(rec, at)
-	rec.MovedAt = at
 	if isRegular(rec) && holdsOnlyCopy(rec.State) || !isRegular(rec) && len(rec.Objects) == 0 {
 		return c.enqueue(tx, rec, path)
 	}
@@ -142,7 +147,14 @@ func (c *Cache) finishOwnMove(path string) error {
 	if err != nil || there {
 		return err
 	}
-	if err := c.cat.Update(func(tx *catalog.Tx) error { return c.putQueue(tx, rec, 0, false) }); err != nil {
+	queued := false
+	if err := c.cat.Update(func(tx *catalog.Tx) error {
+		_, err := tx.QueueItem(rec.Ino)
+		if queued = err == nil; queued || !errors.Is(err, catalog.ErrNotFound) {
+			return err // it is on its way
+		}
+		return c.putQueue(tx, rec, 0, false)
+	}); err != nil || queued {
 		return err
 	}
 	c.kick(rec.Ino)

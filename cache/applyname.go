@@ -104,6 +104,9 @@ func (c *Cache) applySymlink(r journal.Record) error {
 	}
 	return c.withDir(parent, func(d lockedDir) error {
 		rec, err := c.foundAt(d, name)
+		if err == nil {
+			err = c.stillLater(r)
+		}
 		if err != nil {
 			return err
 		}

@@ -26,6 +26,9 @@ func (c *Cache) applyPut(r journal.Record) error {
 	var done *catalog.Inode
 	err = c.withDir(parent, func(d lockedDir) error {
 		rec, err := c.foundAt(d, name)
+		if err == nil {
+			err = c.stillLater(r)
+		}
 		if err != nil {
 			return err
 		}
@@ -42,10 +45,10 @@ func (c *Cache) applyPut(r journal.Record) error {
 // deleted it, it sees to the object too: who made it did not know.
 func (c *Cache) putTooLate(r journal.Record) (bool, error) {
 	g, err := c.buried(r.Path)
-	if err != nil || g == nil || g.To != "" || momentOf(&r).after(timeOf(g)) {
+	if err != nil || g == nil || momentOf(&r).after(timeOf(g)) {
 		return false, err
 	}
-	if g.Zone != c.zoneName() || r.Key == "" || r.ETag == "" {
+	if g.To != "" || g.Zone != c.zoneName() || r.Key == "" || r.ETag == "" { // of what it has renamed: followKey
 		return true, nil
 	}
 	err = c.cat.Update(func(tx *catalog.Tx) error {
@@ -56,6 +59,16 @@ func (c *Cache) putTooLate(r journal.Record) (bool, error) {
 	})
 	c.removals.Add(r.Key, c.now())
 	return true, err
+}
+
+// stillLater is errMoved where a user has deleted the path of a version meanwhile; its directory
+// is locked.
+func (c *Cache) stillLater(r journal.Record) error {
+	g, err := c.buried(r.Path)
+	if err == nil && g != nil && !momentOf(&r).after(timeOf(g)) {
+		err = errMoved
+	}
+	return err
 }
 
 // attrsAfterDelete takes the attributes of a version that was deleted, where they were set
@@ -184,75 +197,6 @@ func (c *Cache) passedKey(tx *catalog.Tx, rec *catalog.Inode, key string) (bool,
 	}), nil
 }
 
-// disownKey makes a key nobody's where it is ino's.
-func disownKey(tx *catalog.Tx, key string, ino Ino) error {
-	owner, err := tx.KeyOwner(key)
-	if errors.Is(err, catalog.ErrNotFound) || err == nil && owner != ino {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return tx.DeleteKeyOwner(key)
-}
-
-// claimAlone gives an inode the object of a record, of a generation, in the place of all that
-// it has.
-func (c *Cache) claimAlone(tx *catalog.Tx, now *catalog.Inode, r journal.Record, gen uint64) error {
-	if err := c.mayClaim(tx, now.Ino, r); err != nil {
-		return err
-	}
-	for _, o := range now.Objects {
-		if o.Key != r.Key {
-			if err := disownKey(tx, o.Key, now.Ino); err != nil {
-				return err
-			}
-		}
-	}
-	now.Objects = nil
-	return c.claim(tx, now, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: gen})
-}
-
-// mayClaim makes a key free for an object that a record tells of. One from which another
-// file of ours is read stays that file's until a record says where its bytes went, and so
-// does one that has a later version than the record's: that has been replaced.
-func (c *Cache) mayClaim(tx *catalog.Tx, ino Ino, r journal.Record) error {
-	key := r.Key
-	owner, err := tx.KeyOwner(key)
-	if errors.Is(err, catalog.ErrNotFound) || err == nil && owner == ino {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	rec, err := tx.Inode(owner)
-	if errors.Is(err, catalog.ErrNotFound) {
-		return tx.DeleteKeyOwner(key)
-	}
-	if err != nil {
-		return err
-	}
-	if o, ok := currentObject(rec); ok && isRegular(rec) && len(rec.Links) > 0 && o.Key == key {
-		made, err := madeIn(tx, rec)
-		if err != nil {
-			return err
-		}
-		if !resident(rec.State) || o.ETag != r.ETag && made != momentOf(&r) && made.after(momentOf(&r)) {
-			return fmt.Errorf("key %q is that of inode %d: %w", key, owner, errHeld)
-		}
-	}
-	for i, o := range rec.Objects {
-		if o.Key == key && len(rec.Links) > 0 {
-			rec.Objects = append(rec.Objects[:i:i], rec.Objects[i+1:]...)
-			if err := tx.PutInode(rec); err != nil {
-				return err
-			}
-			break
-		}
-	}
-	return tx.DeleteKeyOwner(key)
-}
-
 // remoteFile is the record of a version that is in the depot alone.
 func (c *Cache) remoteFile(r journal.Record) (*catalog.Inode, error) {
 	ino, err := c.cat.NextIno()
@@ -361,7 +305,10 @@ func (c *Cache) putOver(d lockedDir, rec *catalog.Inode, name string, r journal.
 			return err
 		}
 		if rec.Origin == c.zoneName() { // asking in every zone for each version would cost too much
-			if untold, err = c.removeUntold(tx, rec, r.Key, r.ETag); err != nil { // a claim ends removals
+			if untold, err = c.removeUntold(tx, rec, r.Key, r.ETag, 0); err == nil && !untold { // a claim ends removals
+				err = c.keepReplaced(tx, rec, r.Key)
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"slices"
+	"time"
 
 	"depotfs/cache/catalog"
 	"depotfs/cache/journal"
@@ -26,9 +28,16 @@ func (c *Cache) applyGone(r journal.Record) error {
 
 // applyDelete takes a file's name away that another zone has deleted, unless what has it here
 // is later. A directory of that name is not what was deleted.
-func (c *Cache) applyDelete(r journal.Record) error {
+func (c *Cache) applyDelete(r journal.Record) error { return c.takeName(r, 0) }
+
+// takeName is applyDelete; the object of a version that the other zone did not know of stays
+// for grace.
+func (c *Cache) takeName(r journal.Record, grace time.Duration) error {
 	rec, dir, name, err := c.at(r.Path)
 	if err != nil {
+		return err
+	}
+	if err := c.readKept(rec, r); err != nil {
 		return err
 	}
 	if rec == nil || isDir(rec) {
@@ -61,7 +70,7 @@ func (c *Cache) applyDelete(r journal.Record) error {
 			return err
 		}
 		return c.supersede(d, now, name, superseding{trash: r.Trash, finish: func(tx *catalog.Tx) (err error) {
-			untold, err = c.removeUntold(tx, now, key, r.ETag)
+			untold, err = c.removeUntold(tx, now, key, r.ETag, grace)
 			return errors.Join(err, bury(tx, graveOf(r)))
 		}})
 	})
@@ -69,7 +78,7 @@ func (c *Cache) applyDelete(r journal.Record) error {
 		return err
 	}
 	if untold {
-		c.removals.Add(key, c.now())
+		c.removals.Add(key, c.now().Add(grace))
 	}
 	c.log.Info("another zone deleted a file", "path", r.Path, "zone", r.Zone)
 	return c.fade(parentPath(r.Path))
@@ -96,41 +105,61 @@ func (c *Cache) changedAt(rec *catalog.Inode) (moment, error) {
 	return m, err
 }
 
+// readKept has a file that was renamed here be read from the trash from now on, where the other
+// zone has deleted its object, or the version that replaced it, under its former name; rec is
+// what has that name now, nil for nothing.
+func (c *Cache) readKept(rec *catalog.Inode, r journal.Record) error {
+	if r.Trash == "" || r.Key == "" || r.ETag == "" {
+		return nil
+	}
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		if err := c.noteKept(tx, r); err != nil {
+			return err
+		}
+		owner, i, err := ownerOf(tx, r)
+		if err != nil || owner == nil || rec != nil && owner.Ino == rec.Ino {
+			return err
+		}
+		owner.Objects[i] = catalog.Object{Key: r.Trash, Gen: owner.Objects[i].Gen}
+		return errors.Join(tx.DeleteKeyOwner(r.Key), tx.PutInode(owner))
+	})
+}
+
+// ownerOf is whose object it is that a record is about, and which of its objects; nil for
+// nobody's.
+func ownerOf(tx *catalog.Tx, r journal.Record) (*catalog.Inode, int, error) {
+	ino, err := tx.KeyOwner(r.Key)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	rec, err := tx.Inode(ino)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	i := slices.IndexFunc(rec.Objects, func(o catalog.Object) bool { return o.Key == r.Key && o.ETag == r.ETag })
+	if i < 0 {
+		rec = nil
+	}
+	return rec, i, nil
+}
+
 // deletedElsewhere notes the deletion of what this zone does not have under that name. If
 // its object is that of another name here, by a rename that the other zone did not know
-// of, that one is read from the trash from now on; where nothing was kept, it is deleted.
+// of, and nothing was kept of it, that one is deleted.
 func (c *Cache) deletedElsewhere(r journal.Record) error {
 	var lost *catalog.Inode
-	err := c.cat.Update(func(tx *catalog.Tx) error {
-		if err := bury(tx, graveOf(r)); err != nil || r.Key == "" || r.ETag == "" {
-			return err
+	err := c.cat.Update(func(tx *catalog.Tx) (err error) {
+		lost = nil
+		if err = bury(tx, graveOf(r)); err == nil && r.Key != "" && r.ETag != "" {
+			lost, _, err = ownerOf(tx, r)
 		}
-		owner, err := tx.KeyOwner(r.Key)
-		if errors.Is(err, catalog.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		rec, err := tx.Inode(owner)
-		if errors.Is(err, catalog.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for i, o := range rec.Objects {
-			if o.Key != r.Key || o.ETag != r.ETag {
-				continue
-			}
-			if r.Trash == "" {
-				lost = rec
-				return nil
-			}
-			rec.Objects[i] = catalog.Object{Key: r.Trash, Gen: o.Gen}
-			return errors.Join(tx.DeleteKeyOwner(r.Key), tx.PutInode(rec))
-		}
-		return nil
+		return err
 	})
 	if err != nil || lost == nil || len(lost.Links) != 1 || isRegular(lost) && holdsOnlyCopy(lost.State) {
 		return err

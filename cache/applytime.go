@@ -93,16 +93,13 @@ type renamed struct {
 	to string
 }
 
-// renameIn is the rename, by a tombstone, of the directory or file of a name. One moves the
-// other no more than a delete of one deletes the other.
-func renameIn(g *catalog.Tombstone, dir bool) renamed {
-	switch {
-	case g == nil:
+// dirRename is the rename of the directory of a name, by its tombstone. What is done to a
+// file's name stays with the name.
+func dirRename(g *catalog.Tombstone) renamed {
+	if g == nil {
 		return renamed{}
-	case dir:
-		return renamed{rmdirOf(g), g.RmdirTo}
 	}
-	return renamed{timeOf(g), g.To}
+	return renamed{rmdirOf(g), g.RmdirTo}
 }
 
 // isOfDir says whether a record is about a directory.
@@ -116,16 +113,15 @@ func isOfDir(r *journal.Record) bool {
 	return false
 }
 
-// renameOf is the earliest rename after a time of the directory or file of a path, or of a
-// directory that it is below; rest is the end of path that follows its name.
+// renameOf is the earliest rename after a time of the directory of a path, where dir says that
+// it is one, or of one that it is below; rest is the end of path that follows its name.
 func renameOf(tx *catalog.Tx, path string, dir bool, since int64) (found renamed, rest string, err error) {
 	for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '/') {
 		g, err := tombstone(tx, path[:end])
 		if err != nil {
 			return renamed{}, "", err
 		}
-		m := renameIn(g, dir || end < len(path))
-		if m.to != "" && m.at > since && (found.to == "" || m.at < found.at) {
+		if m := dirRename(g); m.to != "" && (dir || end < len(path)) && m.at > since && (found.to == "" || m.at < found.at) {
 			found, rest = m, path[end:]
 		}
 	}
@@ -274,8 +270,9 @@ func bury(tx *catalog.Tx, g *catalog.Tombstone) error {
 		return tx.PutTombstone(g)
 	}
 	now := *old
-	if g.Time != 0 && timeOf(g).after(timeOf(old)) {
-		now.Time, now.Zone, now.Key, now.To = g.Time, g.Zone, g.Key, g.To
+	if g.Time != 0 && timeOf(g).after(timeOf(old)) && (timeOf(g) != timeOf(old) || old.To == "") { // of a rename more is known
+		now = fileGrave(g, g.Path, g.Time)
+		now.RmdirAt, now.RmdirBy, now.RmdirTo = old.RmdirAt, old.RmdirBy, old.RmdirTo
 	}
 	if g.RmdirAt != 0 && rmdirOf(g).after(rmdirOf(old)) {
 		now.RmdirAt, now.RmdirBy, now.RmdirTo = g.RmdirAt, g.RmdirBy, g.RmdirTo
@@ -286,19 +283,16 @@ func bury(tx *catalog.Tx, g *catalog.Tombstone) error {
 	return tx.PutTombstone(&now)
 }
 
-// noteMove notes a rename of a file, or of a directory, for what others still tell of it, and
-// has the tombstones of what was deleted there, and below, follow. It is part of the
-// transaction that renames.
-func noteMove(tx *catalog.Tx, dir bool, from, to string, at int64, zone string) error {
+// noteMove notes a rename of a directory for what others still tell of it, and has the
+// tombstones of what was deleted there, and below, follow. It is part of the transaction that
+// renames.
+func noteMove(tx *catalog.Tx, from, to string, at int64, zone string) error {
 	own, err := tombstone(tx, from)
 	if err != nil {
 		return err
 	}
-	if err := moveGrave(tx, own, to, at, !dir, dir); err != nil {
+	if err := moveGrave(tx, own, to, at, false); err != nil {
 		return err
-	}
-	if !dir {
-		return bury(tx, &catalog.Tombstone{Path: from, Time: at, Zone: zone, To: to})
 	}
 	var graves []*catalog.Tombstone
 	if err := tx.EachTombstoneBelow(from, func(g *catalog.Tombstone) bool {
@@ -308,25 +302,25 @@ func noteMove(tx *catalog.Tx, dir bool, from, to string, at int64, zone string) 
 		return err
 	}
 	for _, g := range graves {
-		if err := moveGrave(tx, g, to+g.Path[len(from):], at, true, true); err != nil {
+		if err := moveGrave(tx, g, to+g.Path[len(from):], at, true); err != nil {
 			return err
 		}
 	}
 	return bury(tx, &catalog.Tombstone{Path: from, RmdirAt: at, RmdirBy: zone, RmdirTo: to})
 }
 
-// moveGrave has what was deleted before a rename follow it: a file of that name, a directory,
-// or both.
-func moveGrave(tx *catalog.Tx, g *catalog.Tombstone, to string, at int64, file, dir bool) error {
+// moveGrave has what was deleted before a rename of a directory follow it: a directory, and
+// below it a file of that name.
+func moveGrave(tx *catalog.Tx, g *catalog.Tombstone, to string, at int64, file bool) error {
 	if g == nil {
 		return nil
 	}
 	moved, stays := catalog.Tombstone{Path: to}, *g
-	if file && g.To == "" && g.Time != 0 && g.Time < at { // who follows a rename comes by there
-		moved.Time, moved.Zone, moved.Key = afterRename(g.Time, at), g.Zone, g.Key
-		stays.Time, stays.Zone, stays.Key = 0, "", ""
+	if file && g.Time != 0 && g.Time < at {
+		moved = fileGrave(g, to, afterRename(g.Time, at))
+		stays = catalog.Tombstone{Path: g.Path, RmdirAt: g.RmdirAt, RmdirBy: g.RmdirBy, RmdirTo: g.RmdirTo}
 	}
-	if dir && g.RmdirTo == "" && g.RmdirAt != 0 && g.RmdirAt < at {
+	if g.RmdirTo == "" && g.RmdirAt != 0 && g.RmdirAt < at { // who follows a rename comes by there
 		moved.RmdirAt, moved.RmdirBy = afterRename(g.RmdirAt, at), g.RmdirBy
 		stays.RmdirAt, stays.RmdirBy = 0, ""
 	}
@@ -340,6 +334,14 @@ func moveGrave(tx *catalog.Tx, g *catalog.Tombstone, to string, at int64, file, 
 		return tx.DeleteTombstone(g.Path)
 	}
 	return tx.PutTombstone(&stays)
+}
+
+// fileGrave is what a tombstone says of a file, for another path or time.
+func fileGrave(g *catalog.Tombstone, path string, at int64) catalog.Tombstone {
+	f := *g
+	f.Path, f.Time = path, at
+	f.RmdirAt, f.RmdirBy, f.RmdirTo = 0, "", ""
+	return f
 }
 
 // maxGraves bounds how many tombstones follow a rename: one transaction has room for them.

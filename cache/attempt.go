@@ -239,7 +239,7 @@ func putRemoval(tx *catalog.Tx, rm *catalog.Removal) error {
 		rm.Replaced = max(rm.Replaced, old.Replaced)
 		rm.UploadID = cmp.Or(rm.UploadID, old.UploadID)
 		if old.Trash != "" { // which other zones may have been told
-			rm.Trash, rm.Path, rm.Size = old.Trash, old.Path, old.Size
+			rm.Trash, rm.Path, rm.Size, rm.Untold = old.Trash, old.Path, old.Size, old.Untold
 			rm.Mode, rm.UID, rm.GID, rm.Mtime = old.Mode, old.UID, old.GID, old.Mtime
 		}
 	}

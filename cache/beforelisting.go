@@ -77,6 +77,30 @@ func (c *Cache) applyTold(ctx context.Context, d *depot, r journal.Record, befor
 			return c.applyPassed(r)
 		}
 	}
+	if r.Op == journal.Rename && !isOfDir(&r) {
+		return c.applyToldMove(ctx, d, r)
+	}
+	return c.applyRecord(ctx, d, r)
+}
+
+// applyToldMove is applyTold for the rename of a file: of each of the two names, what the
+// listing showed may be later.
+func (c *Cache) applyToldMove(ctx context.Context, d *depot, r journal.Record) error {
+	gone := journal.Record{Op: journal.Delete, Path: r.From, Time: r.Time, Zone: r.Zone}
+	comes := movedPut(r)
+	stays, err := c.listedLater(ctx, d, gone)
+	if err != nil {
+		return err
+	}
+	passed, err := c.listedLater(ctx, d, comes)
+	switch {
+	case err != nil || stays && (passed || comes.Key == ""):
+		return err
+	case stays:
+		return c.applyRecord(ctx, d, comes)
+	case passed:
+		return c.applyRecord(ctx, d, gone)
+	}
 	return c.applyRecord(ctx, d, r)
 }
 

@@ -10,6 +10,20 @@ import (
 	"depotfs/cache/layout"
 )
 
+// The brake.
+//
+// A delete of what another zone made is judged in the transaction in which the name goes
+// (judgeDelete). One of a burst is held: instead of a change record, a tombstone and
+// removals there is a HeldDelete with the inode as it was. Its objects have no owner but
+// that record; who claims one of their keys ends it (keyTaken). Until there is a burst,
+// deletes are told, and kept on record for as long as they may turn out to be its
+// beginning; then they are taken back (braketakeback.go): the removal is called off, or the
+// object comes back from the trash, and a record that is later than the delete's tells so.
+// A held or hidden name is not taken in from a listing (hides) nor from another zone's
+// records (heldHears) but in a later version. Approve makes of the record what the delete
+// would have been, discard a remote inode with a new number; a transaction for each name.
+// The unlink of a file that is open leaves its objects to it (FlagHeld) to be read.
+
 // Brake says from when on deletes of what other zones made are held (brakehold.go):
 // when, within Window, some of it was deleted in at least Dirs template or snapshot
 // directories, which are more than Percent of all that others made, or more than Count.

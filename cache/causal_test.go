@@ -4,7 +4,6 @@ import (
 	"context"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -73,29 +72,6 @@ func TestBrokenClockIsNotFollowed(t *testing.T) {
 	if at := a.madeAt("p/x"); at > time.Now().Add(time.Minute).UnixNano() {
 		t.Errorf("finished at %v", time.Unix(0, at))
 	}
-}
-
-// A rename of a file that others have deleted before it takes the delete along, also where a
-// directory has the name by now: the file must not come back under the new name.
-func TestDeleteFollowsTheRenameOfWhatWasThere(t *testing.T) {
-	t.Parallel()
-	a := newZones(t, 1)[0]
-	a.write("n", pattern(1, 1000))
-	a.flush()
-	before := time.Now().UnixNano()
-	pause()
-	a.unlink("n")
-	a.flush()
-	pause()
-	renamed := time.Now().UnixNano()
-	pause()
-	a.mkdirAll("n")
-	a.write("n/x", pattern(2, 1000))
-	a.flush()
-	a.apply(journal.Record{Op: journal.Rename, From: "n", Path: "m", Zone: "z", Time: renamed, Mode: syscall.S_IFREG})
-	a.apply(a.putRecord("z", "m", cache.AfterRename(before, renamed), pattern(1, 1000)))
-	a.wantNone("m")
-	a.mustRead("n/x", pattern(2, 1000))
 }
 
 // What was done before a rename counts as done just after it, in the same order, also when

@@ -77,10 +77,11 @@ func (w *checkpointWriter) put(ctx context.Context, key string, b []byte, kind s
 func (w *checkpointWriter) graves(ctx context.Context, since int64) error {
 	var moves []journal.Record
 	if err := w.eachGrave(ctx, since, func(g *catalog.Tombstone) {
-		for _, typ := range []uint32{syscall.S_IFREG, syscall.S_IFDIR} {
-			if m := renameIn(g, typ == syscall.S_IFDIR); m.to != "" && m.at >= since {
-				moves = append(moves, journal.Record{Op: journal.Rename, From: g.Path, Path: m.to, Time: m.at, Zone: m.zone, Mode: typ})
-			}
+		if g.To != "" && g.Time >= since {
+			moves = append(moves, journal.Record{Op: journal.Rename, From: g.Path, Path: g.To, Time: g.Time, Zone: g.Zone, Mode: syscall.S_IFREG})
+		}
+		if m := dirRename(g); m.to != "" && m.at >= since {
+			moves = append(moves, journal.Record{Op: journal.Rename, From: g.Path, Path: m.to, Time: m.at, Zone: m.zone, Mode: syscall.S_IFDIR})
 		}
 	}, func() error { return nil }); err != nil {
 		return err

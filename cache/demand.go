@@ -199,6 +199,9 @@ func (c *Cache) unsent(sc scope, hurry bool) ([]unsentFile, error) {
 			return nil
 		}
 		return tx.EachRemoval(func(r *catalog.Removal) bool {
+			if r.Untold && r.Attempts == 0 && r.NotBefore > c.nanos() {
+				return true // what nobody has deleted: it only stays for others to take (passedGrace)
+			}
 			why := "to be deleted from the depot"
 			if r.LastError != "" {
 				why = r.LastError

@@ -321,8 +321,8 @@
 // after a miss or when the store is said to have a new batch (wake.go), at once when somebody
 // waits. Applying the same twice changes nothing: a version counts if it is later
 // (journal.Later) than what the path has (MadeAt, Origin) or had (Tombstone). Applying never
-// tells others, never makes removals (the zone that made the change removes its objects) and
-// never touches bytes that only we have: a record for a file that is dirty waits (tx.PutHeld)
+// touches bytes that only we have, and neither tells others nor makes removals (the zone that
+// made the change removes its objects) but of what none of the others knew of: a record for a file that is dirty waits (tx.PutHeld)
 // until it was uploaded or lost to the other version, and conflict.go decides which.
 //
 // A zone has its name by a registration in the depot, which it writes again every minute
@@ -345,11 +345,16 @@
 //
 // What counts for a path is what was made of it last (moment: store's time, then zone). What a
 // zone does after it has heard of something is later than that, whatever its clock says
-// (causal.go), unless the clock of who did it is hours ahead. A rename at t moves what is
-// older; a record from before t about the old name is one about the new name, just after t
-// (afterRename, Tombstone.To), and what is done after t is later than all of that (doneIn,
-// Inode.MovedAt). Files and directories of one name are renamed apart, as they are deleted
-// apart. What a record meets here:
+// (causal.go), unless the clock of who did it is hours ahead.
+//
+// A rename of a file at t is two changes at t: the old name is gone, and the new one has that
+// version, made by who renamed (applymovefile.go). Its record says which version, so that the
+// file with its bytes is moved where it is that one. What others finished or set under the old
+// name before t, not knowing of it, is nothing to any zone but to the one that renamed, which
+// does the same under the new name, as of now (renamedhere.go). A rename of a directory at t
+// moves what is older in it; a record from before t of a path in it is one of the path in its
+// new place, just after t (afterRename, Tombstone.RmdirTo), and what is done after t is later
+// than all of that (doneIn, Inode.MovedAt). What a record meets here:
 //
 //	record      here                          then
 //	put         nothing                       a remote file
@@ -371,10 +376,15 @@
 //	put         attributes set later          the bytes are taken, the attributes stay, and who set them tells again
 //	rmdir       names in it                   stays until its last name goes (fade)
 //	            a file                        it is not what was deleted
-//	rename      its target, later or dirty    the source goes; put records say what the target is
-//	            its source, renamed before    the later rename counts, of the file where it is now
+//	rename      its source, another version   the source goes (after passedGrace, if it was ours, to the trash);
+//	                                          the new name has the version that was renamed
+//	            its source, dirty             is moved: what only we have goes along
+//	            its target, later or dirty    the source goes; put records say what the target is
+//	            its source, a directory that  the later rename counts, of the directory where it is now
+//	            was renamed before
 //	            its target, a directory       the source goes; whose version it was keeps it as a conflict
-//	put         what this zone has renamed    the bytes are taken; those that were there are kept (keepPassed)
+//	put         what this zone has renamed    has that version under its new name, if it was not changed since;
+//	                                          the bytes that were there are kept (keepPassed)
 //
 // Keys follow names in the zone that renamed, with a put record for each. Until one comes,
 // the object is under the key before, and a reader who does not find it there has the
@@ -383,20 +393,6 @@
 // zone's to remove (passed.go, releaseObjects); the trash has it then. A new file of the old
 // name is not put over an object there that this zone has not heard of yet (leaveToMove). What
 // an upload set aside for a file that is gone by then is deleted for all (Upload.Replaced).
-//
-// # The brake
-//
-// A delete of what another zone made is judged in the transaction in which the name goes
-// (judgeDelete). One of a burst is held: instead of a change record, a tombstone and
-// removals there is a HeldDelete with the inode as it was. Its objects have no owner but
-// that record; who claims one of their keys ends it (keyTaken). Until there is a burst,
-// deletes are told, and kept on record for as long as they may turn out to be its
-// beginning; then they are taken back (braketakeback.go): the removal is called off, or the
-// object comes back from the trash, and a record that is later than the delete's tells so.
-// A held or hidden name is not taken in from a listing (hides) nor from another zone's
-// records (heldHears) but in a later version. Approve makes of the record what the delete
-// would have been, discard a remote inode with a new number; a transaction for each name.
-// The unlink of a file that is open leaves its objects to it (FlagHeld) to be read.
 //
 // # What is not promised here
 //

@@ -235,16 +235,14 @@ func equalMeta(a, b map[string]string) bool {
 // is not, a file whose bytes are here is uploaded anew; one that is only there is gone.
 func (c *Cache) sourceSame(ctx context.Context, d *depot, rec *catalog.Inode, src catalog.Object) error {
 	info, err := d.store.Head(ctx, src.Key)
-	if err == nil && info.ETag == src.ETag {
+	if err == nil && (info.ETag == src.ETag || src.ETag == "" && info.Size == rec.Base.Size) { // in the trash nothing is replaced
 		return nil
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	if rec.State != Clean {
-		if told, err := c.toldMeanwhile(ctx, rec, src); told || err != nil {
-			return cmp.Or[error](err, laterError{c.now(), "another zone has told what became of it"})
-		}
+	if told, err := c.toldMeanwhile(ctx, rec, src); told || err != nil {
+		return cmp.Or[error](err, laterError{c.now(), "another zone has told what became of it"})
 	}
 	return c.uploadAnew(rec, src.Key)
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -19,54 +20,42 @@ import (
 // are this zone's to move or to remove.
 func (c *Cache) renamedAway(tx *catalog.Tx, path string) (bool, error) {
 	g, err := tombstone(tx, path)
-	m := renameIn(g, false)
-	return m.to != "" && m.zone == c.zoneName(), err
+	return g != nil && g.To != "" && g.Zone == c.zoneName(), err
 }
 
-// followKey has this zone do its part for the object that a record told of, if its key is
-// one of a name that this zone has renamed: moved says that the record's path was.
+// followKey has this zone do its part for the object that a record told of: moved says that
+// the record's path is below a directory that was renamed here. If its key is one of a name
+// that this zone has renamed, and nobody's by now, it goes: another version, or another object
+// of the same one, has the name.
 func (c *Cache) followKey(r journal.Record, moved bool) error {
-	if r.Op != journal.Put && r.Op != journal.Symlink || r.Key == "" {
-		if moved {
-			return c.finishOwnMove(r.Path)
-		}
-		return nil
-	}
-	if path := c.keyPath(r.Key); !moved && path != r.Path {
-		if err := c.cat.View(func(tx *catalog.Tx) (err error) {
-			moved, err = c.renamedAway(tx, path)
-			return err
-		}); err != nil {
+	if moved {
+		if err := c.finishOwnMove(r.Path); err != nil {
 			return err
 		}
 	}
-	if !moved {
+	if r.Op != journal.Put && r.Op != journal.Symlink || r.Key == "" || r.ETag == "" {
 		return nil
 	}
-	if err := c.finishOwnMove(r.Path); err != nil {
+	if taken, err := c.versionOfRenamed(r); taken || err != nil {
 		return err
-	}
-	return c.passObject(r)
-}
-
-// passObject removes the object of a record whose key is nobody's here: another version,
-// or another object of the same one, has the name.
-func (c *Cache) passObject(r journal.Record) error {
-	if r.ETag == "" {
-		return nil
 	}
 	dropped := false
 	err := c.cat.Update(func(tx *catalog.Tx) error {
 		dropped = false
-		for _, busy := range []func() error{
-			func() error { _, err := tx.KeyOwner(r.Key); return err }, // it is moved from there, or another file's by now
-			func() error { _, err := tx.HeldKey(r.Key); return err },
-		} {
-			if err := busy(); !errors.Is(err, catalog.ErrNotFound) {
-				return err
-			}
+		owner, err := tx.KeyOwner(r.Key)
+		if err == nil {
+			return c.awaitMove(tx, owner, r)
 		}
-		dropped = true
+		if !errors.Is(err, catalog.ErrNotFound) {
+			return err
+		}
+		if _, err := tx.HeldKey(r.Key); !errors.Is(err, catalog.ErrNotFound) {
+			return err
+		}
+		ours, err := c.renamedAway(tx, c.keyPath(r.Key))
+		if dropped = ours || moved; !dropped || err != nil {
+			return err
+		}
 		return c.removeKept(tx, catalog.Removal{Key: r.Key, ETag: r.ETag, Size: r.Size})
 	})
 	if dropped && err == nil {
@@ -75,11 +64,33 @@ func (c *Cache) passObject(r journal.Record) error {
 	return err
 }
 
+// awaitMove is errHeld where the owner of a record's key is a file with another name, which is
+// still to be moved from there, and the record's object is another version: its bytes may be
+// all that there is of the file by then (versionLost).
+func (c *Cache) awaitMove(tx *catalog.Tx, owner Ino, r journal.Record) error {
+	rec, err := tx.Inode(owner)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o, ok := currentObject(rec)
+	if !ok || o.Key != r.Key || o.ETag == r.ETag || len(rec.Links) == 0 {
+		return nil
+	}
+	wanted, _, err := c.wantedIn(tx, rec)
+	if err != nil || slices.Contains(wanted, r.Key) {
+		return err
+	}
+	return fmt.Errorf("the file that was renamed is still under key %q: %w", r.Key, errHeld)
+}
+
 // removeKept removes an object of which nobody said that it was to be deleted: its bytes are
 // kept, among the conflicts where nothing is kept of deletes.
 func (c *Cache) removeKept(tx *catalog.Tx, rm catalog.Removal) error {
 	rm.Since, rm.Path = c.nanos(), c.keyPath(rm.Key)
-	rm.NotBefore = rm.Since
+	rm.NotBefore, rm.Untold = max(rm.NotBefore, rm.Since), true
 	if rm.Trash = c.trashKey(c.storeNanos(), rm.Path); rm.Trash == "" {
 		rm.Trash, _ = c.conflictKey(rm.Path)
 	}
@@ -89,13 +100,45 @@ func (c *Cache) removeKept(tx *catalog.Tx, rm catalog.Removal) error {
 // removeUntold is removeKept for the object of a version that gives its name to what another
 // zone did, which did not know of it: what it replaced or deleted has the tag passed. Only an
 // object that this zone has put goes, if only as a copy of another zone's with attributes of
-// its own; whatever others have put there since stays.
-func (c *Cache) removeUntold(tx *catalog.Tx, rec *catalog.Inode, key, passed string) (bool, error) {
+// its own; whatever others have put there since stays. It goes after grace.
+func (c *Cache) removeUntold(tx *catalog.Tx, rec *catalog.Inode, key, passed string, grace time.Duration) (bool, error) {
 	o, ok := currentObject(rec)
 	if !ok || o.Key != key || passed == "" || o.ETag == passed {
 		return false, nil
 	}
-	return true, c.removeKept(tx, catalog.Removal{Key: o.Key, Version: c.versionMark(o.Gen), Size: rec.Size})
+	return true, c.removeKept(tx, catalog.Removal{Key: o.Key, Version: c.versionMark(o.Gen), Size: rec.Size, NotBefore: c.nanos() + int64(grace)})
+}
+
+// tellKept tells the other zones where a version is kept of which who deleted or renamed its
+// name did not know: one of them may know its object as that of a file that has another name
+// by now. Of the name itself this says no more than that delete or rename did.
+func (c *Cache) tellKept(rm *catalog.Removal, kept, etag string) error {
+	path := c.keyPath(rm.Key)
+	if !rm.Untold || !c.isTrash(kept) || etag == "" || !c.shared(path) {
+		return nil
+	}
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		g, err := tombstone(tx, path)
+		if err != nil || g == nil || g.Time == 0 {
+			return err
+		}
+		return c.announce(tx, journal.Record{Op: journal.Delete, Path: path, Time: g.Time, Zone: g.Zone, Key: rm.Key, ETag: etag, Trash: kept})
+	})
+}
+
+// keepReplaced has the bytes kept of a version of this zone whose name another zone gave to a file
+// that it has renamed: it may not have known of this one, and where it gives the file one more
+// name, nothing of it is ever put under this key.
+func (c *Cache) keepReplaced(tx *catalog.Tx, rec *catalog.Inode, by string) error {
+	o, ok := currentObject(rec)
+	if !ok || o.Key == by || rec.Origin != c.zoneName() || c.isTrash(o.Key) {
+		return nil
+	}
+	if err := c.removeKept(tx, catalog.Removal{Key: o.Key, Version: c.versionMark(o.Gen), Size: rec.Size, NotBefore: c.nanos() + int64(passedGrace)}); err != nil {
+		return err
+	}
+	c.removals.Add(o.Key, c.now().Add(passedGrace))
+	return nil
 }
 
 // keepPassed has the bytes kept of a version that was renamed here, and whose place another
@@ -150,6 +193,10 @@ func (c *Cache) leaveToMove(path string, info ObjectInfo) error {
 	}
 	moved := false
 	if err := c.cat.View(func(tx *catalog.Tx) error {
+		g, err := tombstone(tx, path)
+		if moved = g != nil && g.To != "" && g.Time > made.at; moved || err != nil {
+			return err
+		}
 		m, _, err := renameOf(tx, path, false, made.at)
 		moved = m.to != ""
 		return err

@@ -67,8 +67,8 @@ func TestWrittenUnderTheOldName(t *testing.T) {
 	}
 }
 
-// Which of two versions was finished later is asked of the writes, wherever a rename comes
-// between them and what the zones hear.
+// A rename counts as made when it was, with the bytes that the zone had then; what another
+// zone has written under the old name, and that zone did not know of, is kept.
 func TestRenameBetweenWrites(t *testing.T) {
 	t.Parallel()
 	theirs, ours := pattern(2, 3000), pattern(3, 4000)
@@ -85,7 +85,7 @@ func TestRenameBetweenWrites(t *testing.T) {
 			pause()
 			b.rename("x", "n")
 		}},
-		{"ours, theirs, rename", theirs, func(a, b *env) {
+		{"ours, theirs, rename", ours, func(a, b *env) {
 			b.write("x", ours)
 			pause()
 			a.write("x", theirs)
@@ -106,6 +106,10 @@ func TestRenameBetweenWrites(t *testing.T) {
 		sameTrees(a, b)
 		if got, err := a.read("n"); err != nil || !bytes.Equal(got, test.want) {
 			t.Errorf("%s: n has %d bytes, want %d (%v)", test.name, len(got), len(test.want), err)
+		}
+		kept := slices.Concat(a.mem.Keys("p/.depotfs/trash/"), a.mem.Keys("p/.depotfs/conflicts/"))
+		if !slices.ContainsFunc(kept, func(key string) bool { return bytes.Equal(a.mem.Bytes(key), theirs) }) {
+			t.Errorf("%s: the other version is kept nowhere: %q", test.name, kept)
 		}
 	}
 }

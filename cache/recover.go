@@ -149,7 +149,7 @@ func (c *Cache) redo(in *catalog.Intent) error {
 func (c *Cache) redoMove(in *catalog.Intent, atFrom, atTo bool) error {
 	drop := func() error { return c.cat.Update(func(tx *catalog.Tx) error { return tx.DeleteIntent(in.Seq) }) }
 	m := move{oldName: in.OldName, name: in.NewName, oldPath: in.From, path: in.To, exchange: in.Kind == catalog.IntentExchange,
-		by: author(in.Zone == ""), at: in.Time, zone: in.Zone}
+		by: author(in.Zone == ""), at: in.Time, zone: in.Zone, remade: in.Remade}
 	var err error
 	if m.src, err = c.record(in.Ino); err == nil {
 		if m.from, err = c.lookDir(in.OldParent); err == nil {

@@ -46,6 +46,9 @@ func (c *Cache) moveInCatalog(m *move, victimOpen bool, intent *catalog.Intent) 
 			}
 			if m.by == byOthers && !m.exchange {
 				dst, err := inode(tx, m.dst.Ino)
+				if err == nil && m.remade {
+					err = c.keepReplaced(tx, dst, "")
+				}
 				if err == nil {
 					_, err = c.releaseObjects(tx, dst, m.path, "", victimOpen)
 				}
@@ -166,7 +169,7 @@ func (c *Cache) relink(tx *catalog.Tx, m *move, ino Ino, old, to catalog.Link, s
 		return err
 	}
 	if m.by == byOthers {
-		err = c.movedElsewhere(tx, rec, made, m.at, path)
+		err = c.movedElsewhere(tx, rec, made, m, path)
 	} else {
 		err = c.enqueueMove(tx, rec, path)
 	}

@@ -124,6 +124,9 @@ func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time,
 	if err != nil {
 		return time.Time{}, err
 	}
+	if wait := time.Duration(rm.NotBefore - c.nanos()); rm.Attempts == 0 && wait > 0 && wait <= passedGrace {
+		return c.now().Add(wait), nil
+	}
 	switch {
 	case rm.UploadID != "":
 		err = d.store.AbortMultipart(ctx, rm.Key, rm.UploadID)

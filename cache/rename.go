@@ -22,6 +22,7 @@ type move struct {
 	by            author
 	at            int64  // byOthers: when, by the store's clock
 	zone          string // byOthers: which zone
+	remade        bool   // byOthers: the names are those of the other zone's rename, not below them
 }
 
 // Rename moves a name, over another one if need be, as renameat2(2) does.
@@ -230,7 +231,7 @@ func (c *Cache) moveLocked(m *move) error {
 		intent.Kind = catalog.IntentExchange
 	}
 	if m.by == byOthers {
-		intent.Time, intent.Zone = m.at, m.zone
+		intent.Time, intent.Zone, intent.Remade = m.at, m.zone, m.remade
 	}
 	if m.dst != nil {
 		intent.Victim = m.dst.Ino

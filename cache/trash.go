@@ -228,6 +228,7 @@ func (c *Cache) copyToTrash(ctx context.Context, d *depot, rm *catalog.Removal, 
 		if err == nil {
 			c.trash.held(1, info.Size)
 			c.log.Debug("a deleted version is kept", "path", rm.Path, "key", key, "size", size)
+			return c.tellKept(rm, key, etag)
 		}
 		return err
 	}

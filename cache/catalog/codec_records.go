@@ -69,13 +69,14 @@ func encodeRemoval(r *Removal) []byte {
 	e.uint(uint64(r.GID))
 	e.int(r.Mtime)
 	e.int(r.Replaced)
+	e.bool(r.Untold)
 	return e.buf
 }
 
 func decodeRemoval(key string, buf []byte) (*Removal, error) {
 	d := newDecoder(buf)
 	r := &Removal{Key: key, ETag: d.string(), Path: d.string(), Since: d.int(), NotBefore: d.int(), Attempts: d.uint32(), LastError: d.string(), Version: d.string(), UploadID: d.string(),
-		Trash: d.string(), Size: d.int(), Mode: d.uint32(), UID: d.uint32(), GID: d.uint32(), Mtime: d.int(), Replaced: d.int()}
+		Trash: d.string(), Size: d.int(), Mode: d.uint32(), UID: d.uint32(), GID: d.uint32(), Mtime: d.int(), Replaced: d.int(), Untold: d.bool()}
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -135,6 +136,7 @@ func encodeIntent(t *Intent) []byte {
 	e.uint(t.ShareIno)
 	e.int(t.Time)
 	e.string(t.Zone)
+	e.bool(t.Remade)
 	return e.buf
 }
 
@@ -142,7 +144,7 @@ func decodeIntent(seq uint64, buf []byte) (*Intent, error) {
 	d := newDecoder(buf)
 	t := &Intent{
 		Seq: seq, Kind: IntentKind(d.byte()), Ino: Ino(d.uint()), From: d.string(), To: d.string(), Victim: Ino(d.uint()),
-		NewParent: Ino(d.uint()), NewName: d.string(), OldParent: Ino(d.uint()), OldName: d.string(), ShareIno: d.uint(), Time: d.int(), Zone: d.string(),
+		NewParent: Ino(d.uint()), NewName: d.string(), OldParent: Ino(d.uint()), OldName: d.string(), ShareIno: d.uint(), Time: d.int(), Zone: d.string(), Remade: d.bool(),
 	}
 	if d.err != nil {
 		return nil, d.err
@@ -240,13 +242,18 @@ func encodeTombstone(t *Tombstone) []byte {
 	e.int(t.RmdirAt)
 	e.string(t.RmdirBy)
 	e.string(t.RmdirTo)
+	e.int(t.MadeAt)
+	e.string(t.MadeBy)
+	e.int(t.AttrAt)
+	e.string(t.AttrBy)
 	return e.buf
 }
 
 func decodeTombstone(path string, buf []byte) (*Tombstone, error) {
 	d := newDecoder(buf)
 	t := &Tombstone{Path: path, Time: d.int(), Zone: d.string(), Key: d.string(), To: d.string()}
-	t.RmdirAt, t.RmdirBy, t.RmdirTo = d.int(), d.string(), d.string() // they came later
+	t.RmdirAt, t.RmdirBy, t.RmdirTo = d.int(), d.string(), d.string()                 // they came later
+	t.MadeAt, t.MadeBy, t.AttrAt, t.AttrBy = d.int(), d.string(), d.int(), d.string() // and these after them
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -96,6 +96,11 @@ type Tombstone struct {
 	Key  string // of the object that had the path; "" = none
 	To   string // the path after the rename; "" = it was deleted
 
+	// Of what this zone renamed: when its version was made, and when it got its attributes,
+	// as that was known under this name, and by which zones.
+	MadeAt, AttrAt int64
+	MadeBy, AttrBy string
+
 	RmdirAt int64  // ns: when a directory of that name was last deleted or renamed; 0 = never
 	RmdirBy string // the zone that did it
 	RmdirTo string // the path after the rename; "" = it was deleted
@@ -156,6 +161,8 @@ type Removal struct {
 	// What the copy's metadata say where the object's are out of date; Mode 0: they are not.
 	Mode, UID, GID uint32
 	Mtime          int64 // ns
+
+	Untold bool // no record of a delete has told other zones of Trash
 }
 
 // Upload is the durable record of an upload under way. UploadID is "" while it is
@@ -222,4 +229,5 @@ type Intent struct {
 	ShareIno  uint64 // the share's inode number of From, to tell done from not done
 	Time      int64
 	Zone      string // not of this zone's users, but of another zone, which did it at Time; "" = ours
+	Remade    bool   // Zone only: From is named by the rename itself, not by that of a directory above
 }

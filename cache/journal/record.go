@@ -4,13 +4,16 @@ package journal
 type Op string
 
 const (
-	Put      Op = "put"      // Path is a regular file: the version under Key, with its attributes
-	Mkdir    Op = "mkdir"    // Path is a directory, with its attributes
-	Symlink  Op = "symlink"  // Path is a symbolic link to Target
-	Attr     Op = "attr"     // Path has these attributes; its bytes and key are as before
-	Delete   Op = "delete"   // Path, no directory, is gone; the version was kept as Trash
-	Rmdir    Op = "rmdir"    // the directory Path is gone
-	Rename   Op = "rename"   // From, with all that is below it, is Path now; a file or empty directory at Path is gone
+	Put     Op = "put"     // Path is a regular file: the version under Key, with its attributes
+	Mkdir   Op = "mkdir"   // Path is a directory, with its attributes
+	Symlink Op = "symlink" // Path is a symbolic link to Target
+	Attr    Op = "attr"    // Path has these attributes; its bytes and key are as before
+	Delete  Op = "delete"  // Path, no directory, is gone; the version was kept as Trash
+	Rmdir   Op = "rmdir"   // the directory Path is gone
+	// From, with all that is below it, is Path now; a file or empty directory at Path is gone. Of
+	// a file the record says which version is renamed, as a Put or Symlink of Path under the
+	// key that it still has; older records do not.
+	Rename   Op = "rename"
 	Exchange Op = "exchange" // From and Path, with all that is below them, have swapped places
 )
 
@@ -35,9 +38,9 @@ type Record struct {
 	HasCRC    bool
 	Zeros     string // Put: zero map as extent.EncodeZeros writes it; "" = none is known
 	Target    string // Symlink
-	Trash     string // Delete: key of the copy that was kept; "" = none
+	Trash     string // Delete: key of the copy that is kept; "" = none
 
-	Mode     uint32 // st_mode with type bits; Rename, Exchange: the type alone of what was From
+	Mode     uint32 // st_mode with type bits; Rename of a directory, Exchange: the type alone of what was From
 	Swapped  uint32 // Exchange: the type bits of what was Path
 	UID, GID uint32
 	Mtime    int64

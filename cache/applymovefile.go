@@ -1,0 +1,172 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
+	"depotfs/cache/catalog"
+	"depotfs/cache/journal"
+)
+
+// The rename of a file says two things of two names, and no more: at its time the old one is
+// gone, and the new one has that version. What others do to either counts by its own time.
+// So all zones come to the same in whatever order they hear of it; that the file is moved
+// here, with its bytes, only saves fetching it. What others did to the old name before the
+// rename, not knowing of it, the zone that renamed sees to (passed.go).
+
+// passedGrace is how long the object of a version stays under a name that was given up by a
+// rename whose zone did not know of it: long enough for that zone to hear of it, if it can be
+// reached, and to take from there what it has lost by it (versionLost).
+const passedGrace = 30 * time.Second
+
+// applyMoveFile takes in a rename of a file that another zone made.
+func (c *Cache) applyMoveFile(ctx context.Context, r journal.Record) error {
+	gone := journal.Record{Op: journal.Delete, Path: r.From, Time: r.Time, Zone: r.Zone}
+	comes := movedPut(r)
+	for _, half := range []*journal.Record{&gone, &comes} { // by what was renamed above them since
+		if _, err := c.renamedSince(half); err != nil {
+			return err
+		}
+	}
+	r.From, r.Path = gone.Path, comes.Path
+	if r.From != r.Path {
+		if _, err := c.heldHears(r); err != nil {
+			return err
+		}
+		from, err := c.movedBefore(journal.Record{Op: r.Op, From: gone.Path, Mode: r.Mode, Time: gone.Time})
+		if err != nil {
+			return err
+		}
+		if err := c.trying(from, func() error { return c.leaveName(r, from, gone, comes) }); err != nil {
+			return err
+		}
+		if err := c.cat.Update(func(tx *catalog.Tx) error {
+			for _, path := range []string{from, gone.Path} {
+				if err := bury(tx, &catalog.Tombstone{Path: path, Time: gone.Time, Zone: r.Zone, To: comes.Path}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := c.fade(parentPath(from)); err != nil {
+			return err
+		}
+	}
+	err := c.takeMoved(comes)
+	if errors.Is(err, errHeld) {
+		err = c.holdMoved(comes)
+	}
+	return errors.Join(err, ctx.Err())
+}
+
+// holdMoved has what a rename says of the new name wait, unless what waits there says the same
+// and where the object is by now.
+func (c *Cache) holdMoved(comes journal.Record) error {
+	old, err := c.heldAt(comes.Path)
+	if err != nil || old != nil && momentOf(old) == momentOf(&comes) {
+		return err
+	}
+	return c.hold(comes)
+}
+
+// movedPut is what a rename of a file says of the new name.
+func movedPut(r journal.Record) journal.Record {
+	r.Op, r.From = journal.Put, ""
+	if r.Mode&syscall.S_IFMT == syscall.S_IFLNK {
+		r.Op = journal.Symlink
+	}
+	return r
+}
+
+// trying does what others' doings at a path may make to be done again.
+func (c *Cache) trying(path string, do func() error) error {
+	for try := 0; ; try++ {
+		again, err := c.tryAgain(do(), path, try)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// leaveName takes the old name from what is older than the rename: to the new name if that is
+// the version which was renamed, or has bytes that only this zone has.
+func (c *Cache) leaveName(r journal.Record, from string, gone, comes journal.Record) error {
+	src, _, _, err := c.at(from)
+	if err != nil || src == nil || isDir(src) {
+		return err
+	}
+	made, err := c.madeAt(src)
+	if err != nil || made != momentOf(&gone) && made.after(momentOf(&gone)) {
+		return err // it is another file, made later
+	}
+	dirty := isRegular(src) && holdsOnlyCopy(src.State)
+	if dirty && src.Base.Gen == 0 {
+		return nil // a new file, which this zone tells of when the depot has it
+	}
+	if c.rules.Of(comes.Path).Shown && (dirty || c.isMoved(src, comes)) {
+		dst, _, _, err := c.at(comes.Path)
+		if err != nil {
+			return err
+		}
+		free, err := c.freeFor(dst, comes)
+		if err != nil {
+			return err
+		}
+		if free {
+			return c.moveOne(r, src, dst, from, comes.Path, false)
+		}
+	}
+	if dirty {
+		return nil // under its old name it is a new file to all
+	}
+	gone.Path, gone.ETag = from, comes.ETag
+	return c.takeName(gone, passedGrace)
+}
+
+// isMoved says whether a file is what a rename is about.
+func (c *Cache) isMoved(src *catalog.Inode, comes journal.Record) bool {
+	switch {
+	case comes.Key == "": // a rename of an older zone, or a checkpoint's
+		return true
+	case isSymlink(src):
+		return comes.Op == journal.Symlink && src.Target == comes.Target
+	}
+	return comes.Op == journal.Put && c.isVersion(src, comes)
+}
+
+// freeFor says whether a name, which dst has, nil for nothing, is that of a renamed file: it was not
+// deleted since, and what has it is older and in the depot.
+func (c *Cache) freeFor(dst *catalog.Inode, comes journal.Record) (bool, error) {
+	g, err := c.buried(comes.Path)
+	if err != nil || g != nil && !momentOf(&comes).after(timeOf(g)) {
+		return false, err
+	}
+	if dst == nil {
+		return true, nil
+	}
+	if isDir(dst) || isRegular(dst) && holdsOnlyCopy(dst.State) {
+		return false, nil
+	}
+	there, err := c.changedAt(dst)
+	return there != momentOf(&comes) && momentOf(&comes).after(there), err // the same: it has the version, and its key, already
+}
+
+// takeMoved gives the new name the version of the rename, where it does not have it yet.
+func (c *Cache) takeMoved(comes journal.Record) error {
+	if comes.Key == "" && comes.Op == journal.Put || comes.Op == journal.Symlink && comes.Target == "" || !c.rules.Of(comes.Path).Shown {
+		return nil
+	}
+	if hidden, err := c.heldHears(comes); hidden || err != nil {
+		return err
+	}
+	return c.trying(comes.Path, func() error {
+		if comes.Op == journal.Symlink {
+			return c.applySymlink(comes)
+		}
+		return c.applyPut(comes)
+	})
+}
