@@ -296,12 +296,12 @@ func (c *Cache) announceMove(tx *catalog.Tx, m *move) error {
 	if err := c.movedHere(tx, moved[0], n.From, n.Path, n.Time); err != nil {
 		return err
 	}
-	return c.announce(tx, withVersion(n, moved[0]))
+	return c.announce(tx, c.withVersion(n, moved[0]))
 }
 
 // withVersion has a rename of a file say of which version it is: who has another one under
-// the old name does not give that the new one.
-func withVersion(n journal.Record, r *catalog.Inode) journal.Record {
+// the old name does not give that the new one. What is in the trash by now no record names.
+func (c *Cache) withVersion(n journal.Record, r *catalog.Inode) journal.Record {
 	if n.Op != journal.Rename || isDir(r) || len(r.Objects) == 0 {
 		return n
 	}
@@ -311,6 +311,9 @@ func withVersion(n journal.Record, r *catalog.Inode) journal.Record {
 			return n
 		}
 		o = r.Objects[0]
+	}
+	if c.isTrash(o.Key) {
+		return n
 	}
 	v := recordOf(r, n.Path, o)
 	v.Op, v.From, v.Time, v.Zone = n.Op, n.From, n.Time, n.Zone
@@ -349,7 +352,7 @@ func (c *Cache) announceFound(tx *catalog.Tx, old, to *catalog.Inode, path strin
 		return err
 	}
 	n.Mode = to.Mode & syscall.S_IFMT
-	return c.announce(tx, withVersion(n, to))
+	return c.announce(tx, c.withVersion(n, to))
 }
 
 // movedHere gives what this zone has renamed the time that it has under its new name, as the

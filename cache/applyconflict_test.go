@@ -239,11 +239,10 @@ func TestTwoZonesRenameOneName(t *testing.T) {
 	a.mkdirAll("d")
 	a.write("d/x", data)
 	tell(a, b, c)
-	c.evict("d/x")
+	b.evict("d/x") // its bytes are the other name's when it comes to copy them
 	a.rename("d/x", "d/y")
 	b.ahead.Store(int64(10 * time.Second)) // ten seconds later
 	b.rename("d/x", "d/z")
-	b.evict("d/z")
 	tell(a, b, c)
 	tell(a, b, c)
 	sameTrees(a, b, c)

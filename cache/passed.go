@@ -131,7 +131,7 @@ func (c *Cache) tellKept(rm *catalog.Removal, kept, etag string) error {
 // name, nothing of it is ever put under this key.
 func (c *Cache) keepReplaced(tx *catalog.Tx, rec *catalog.Inode, by string) error {
 	o, ok := currentObject(rec)
-	if !ok || o.Key == by || rec.Origin != c.zoneName() || c.isTrash(o.Key) {
+	if !ok || !isRegular(rec) || o.Key == by || rec.Origin != c.zoneName() || c.isTrash(o.Key) {
 		return nil
 	}
 	if err := c.removeKept(tx, catalog.Removal{Key: o.Key, Version: c.versionMark(o.Gen), Size: rec.Size, NotBefore: c.nanos() + int64(passedGrace)}); err != nil {

@@ -124,7 +124,7 @@ func (c *Cache) removeKey(ctx context.Context, d *depot, key string) (time.Time,
 	if err != nil {
 		return time.Time{}, err
 	}
-	if wait := time.Duration(rm.NotBefore - c.nanos()); rm.Attempts == 0 && wait > 0 && wait <= passedGrace {
+	if wait := time.Duration(rm.NotBefore - c.nanos()); rm.Untold && rm.Attempts == 0 && wait > 0 && wait <= passedGrace {
 		return c.now().Add(wait), nil
 	}
 	switch {

@@ -99,6 +99,9 @@ func (c *Cache) tellTaken(r journal.Record) error {
 // attrOfRenamed gives a file that this zone has renamed the attributes that another zone has
 // set under the old name. They count as set just after the rename, if they were not later.
 func (c *Cache) attrOfRenamed(r journal.Record) (bool, error) {
+	if h, err := c.heldAt(r.Path); h != nil || err != nil {
+		return false, err // it is about another file of that name, which waits
+	}
 	m, ok, err := c.renamedHere(r.Path)
 	if err != nil || !ok || m.rec == nil || !momentOf(&r).after(moment{m.grave.AttrAt, m.grave.AttrBy}) {
 		return ok, err

@@ -3,7 +3,9 @@ package catalog_test
 import (
 	"context"
 	"errors"
+	"os"
 	"reflect"
+	"syscall"
 	"testing"
 
 	"depotfs/cache/catalog"
@@ -81,6 +83,25 @@ func TestSecondOpenIsRefused(t *testing.T) {
 	open(t, dir, catalog.Options{})
 	if _, err := catalog.Open(dir, catalog.Options{}); !errors.Is(err, catalog.ErrInUse) {
 		t.Fatalf("second open: %v", err)
+	}
+}
+
+// Badger has a lock of its own. Who holds that, if only for a moment, has not damaged anything.
+func TestBadgersLockIsNoDamage(t *testing.T) {
+	dir := t.TempDir()
+	if err := open(t, dir, catalog.Options{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := catalog.Open(dir, catalog.Options{}); !errors.Is(err, catalog.ErrInUse) || errors.Is(err, catalog.ErrDamaged) {
+		t.Fatalf("open: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,9 @@ func guard(err *error) {
 // refused makes an error of badger.Open one of ours. Badger drops the chain of
 // its errors, so what the machine lacks is told from damage by its words.
 func refused(err error) error {
+	if strings.Contains(err.Error(), "Cannot acquire directory lock") && strings.Contains(err.Error(), unix.EAGAIN.Error()) {
+		return fmt.Errorf("%w (%v)", ErrInUse, err) // by another program than depotfs, or a child of one that is being started
+	}
 	for _, no := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOSPC, unix.EDQUOT, unix.EACCES, unix.EPERM, unix.EROFS, unix.EIO} {
 		if strings.Contains(err.Error(), no.Error()) {
 			return err
