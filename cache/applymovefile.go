@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -163,10 +164,50 @@ func (c *Cache) takeMoved(comes journal.Record) error {
 	if hidden, err := c.heldHears(comes); hidden || err != nil {
 		return err
 	}
+	if err := c.cat.View(func(tx *catalog.Tx) error { return stillUnder(tx, comes) }); err != nil {
+		return err
+	}
 	return c.trying(comes.Path, func() error {
 		if comes.Op == journal.Symlink {
 			return c.applySymlink(comes)
 		}
 		return c.applyPut(comes)
 	})
+}
+
+// stillUnder is errHeld where the key of a version that was renamed has another object by now, as
+// far as is known here: one that a file of this zone has, or that this zone is to remove. A record
+// of the new key follows.
+func stillUnder(tx *catalog.Tx, comes journal.Record) error {
+	if comes.Key == "" {
+		return nil
+	}
+	taken := fmt.Errorf("key %q has another object: %w", comes.Key, errHeld)
+	rm, err := tx.Removal(comes.Key)
+	switch {
+	case err == nil && rm.ETag != comes.ETag:
+		return taken
+	case err != nil && !errors.Is(err, catalog.ErrNotFound):
+		return err
+	}
+	ino, err := tx.KeyOwner(comes.Key)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rec, err := tx.Inode(ino)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, o := range rec.Objects {
+		if o.Key == comes.Key && o.ETag != comes.ETag {
+			return taken
+		}
+	}
+	return nil
 }
