@@ -91,3 +91,22 @@ func TestRenameSaysWhichVersion(t *testing.T) {
 		t.Error("the version that the other zone did not know of goes before that zone can have heard of it")
 	}
 }
+
+// A rename of another zone names the key that its version had. Where a file was deleted here
+// since that had its object there, that one still goes to the trash.
+func TestRenameDoesNotEndARemoval(t *testing.T) {
+	t.Parallel()
+	a := newZones(t, 1)[0]
+	a.c.SetTrashRetention(time.Hour)
+	data := pattern(1, 1000)
+	a.write("x", data)
+	a.flush()
+	a.store.SetDown(true)
+	a.unlink("x")
+	r := a.putRecord("z", "w", time.Now().UnixNano(), pattern(2, 1500))
+	r.Op, r.From, r.Path, r.Key, r.Mode = journal.Rename, "w", "y", "p/x", syscall.S_IFREG|0o644
+	a.apply(r)
+	a.store.SetDown(false)
+	a.flush()
+	a.keptSomewhere(data)
+}
