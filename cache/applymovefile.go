@@ -190,18 +190,8 @@ func stillUnder(tx *catalog.Tx, comes journal.Record) error {
 	case err != nil && !errors.Is(err, catalog.ErrNotFound):
 		return err
 	}
-	ino, err := tx.KeyOwner(comes.Key)
-	if errors.Is(err, catalog.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	rec, err := tx.Inode(ino)
-	if errors.Is(err, catalog.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	rec, err := keyHolder(tx, comes.Key)
+	if err != nil || rec == nil {
 		return err
 	}
 	for _, o := range rec.Objects {

@@ -128,18 +128,8 @@ func (c *Cache) readKept(rec *catalog.Inode, r journal.Record) error {
 // ownerOf is whose object it is that a record is about, and which of its objects; nil for
 // nobody's.
 func ownerOf(tx *catalog.Tx, r journal.Record) (*catalog.Inode, int, error) {
-	ino, err := tx.KeyOwner(r.Key)
-	if errors.Is(err, catalog.ErrNotFound) {
-		return nil, 0, nil
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	rec, err := tx.Inode(ino)
-	if errors.Is(err, catalog.ErrNotFound) {
-		return nil, 0, nil
-	}
-	if err != nil {
+	rec, err := keyHolder(tx, r.Key)
+	if err != nil || rec == nil {
 		return nil, 0, err
 	}
 	i := slices.IndexFunc(rec.Objects, func(o catalog.Object) bool { return o.Key == r.Key && o.ETag == r.ETag })

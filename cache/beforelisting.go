@@ -119,14 +119,8 @@ func (c *Cache) passedByListing(ctx context.Context, d *depot, r journal.Record,
 		return false, nil
 	}
 	var rec *catalog.Inode
-	if err := c.cat.View(func(tx *catalog.Tx) error {
-		owner, err := tx.KeyOwner(r.Key)
-		if err == nil {
-			rec, err = tx.Inode(owner)
-		}
-		if errors.Is(err, catalog.ErrNotFound) {
-			rec, err = nil, nil
-		}
+	if err := c.cat.View(func(tx *catalog.Tx) (err error) {
+		rec, err = keyHolder(tx, r.Key)
 		return err
 	}); err != nil {
 		return false, err

@@ -8,6 +8,21 @@ import (
 	"depotfs/cache/journal"
 )
 
+// keyHolder is whose key it is; nil for nobody's.
+func keyHolder(tx *catalog.Tx, key string) (*catalog.Inode, error) {
+	owner, err := tx.KeyOwner(key)
+	if err == nil {
+		var rec *catalog.Inode
+		if rec, err = tx.Inode(owner); err == nil {
+			return rec, nil
+		}
+	}
+	if errors.Is(err, catalog.ErrNotFound) {
+		err = nil
+	}
+	return nil, err
+}
+
 // disownKey makes a key nobody's where it is ino's.
 func disownKey(tx *catalog.Tx, key string, ino Ino) error {
 	owner, err := tx.KeyOwner(key)

@@ -322,8 +322,9 @@
 // waits. Applying the same twice changes nothing: a version counts if it is later
 // (journal.Later) than what the path has (MadeAt, Origin) or had (Tombstone). Applying never
 // touches bytes that only we have, and neither tells others nor makes removals (the zone that
-// made the change removes its objects) but of what none of the others knew of: a record for a file that is dirty waits (tx.PutHeld)
-// until it was uploaded or lost to the other version, and conflict.go decides which.
+// made the change removes its objects) but of what that zone did not know of: a record for a
+// file that is dirty waits (tx.PutHeld) until it was uploaded or lost to the other version:
+// conflict.go decides which.
 //
 // A zone has its name by a registration in the depot, which it writes again every minute
 // (lease.go, zones.go). Who finds another daemon's there has lost the name, and does nothing

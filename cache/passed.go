@@ -106,7 +106,12 @@ func (c *Cache) removeUntold(tx *catalog.Tx, rec *catalog.Inode, key, passed str
 	if !ok || o.Key != key || passed == "" || o.ETag == passed {
 		return false, nil
 	}
-	return true, c.removeKept(tx, catalog.Removal{Key: o.Key, Version: c.versionMark(o.Gen), Size: rec.Size, NotBefore: c.nanos() + int64(grace)})
+	return true, c.removeOurs(tx, rec, o, grace)
+}
+
+// removeOurs is removeKept for an object that this zone has put, after grace.
+func (c *Cache) removeOurs(tx *catalog.Tx, rec *catalog.Inode, o catalog.Object, grace time.Duration) error {
+	return c.removeKept(tx, catalog.Removal{Key: o.Key, Version: c.versionMark(o.Gen), Size: rec.Size, NotBefore: c.nanos() + int64(grace)})
 }
 
 // tellKept tells the other zones where a version is kept of which who deleted or renamed its
@@ -134,7 +139,7 @@ func (c *Cache) keepReplaced(tx *catalog.Tx, rec *catalog.Inode, by string) erro
 	if !ok || !isRegular(rec) || o.Key == by || rec.Origin != c.zoneName() || c.isTrash(o.Key) {
 		return nil
 	}
-	if err := c.removeKept(tx, catalog.Removal{Key: o.Key, Version: c.versionMark(o.Gen), Size: rec.Size, NotBefore: c.nanos() + int64(passedGrace)}); err != nil {
+	if err := c.removeOurs(tx, rec, o, passedGrace); err != nil {
 		return err
 	}
 	c.removals.Add(o.Key, c.now().Add(passedGrace))
