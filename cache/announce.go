@@ -109,6 +109,7 @@ func (c *Cache) made(tx *catalog.Tx, r *catalog.Inode, finished int64) error {
 		return err
 	}
 	r.MadeAt, r.Origin = max(at, r.MadeAt+1), c.zoneName()
+	r.Flags &^= catalog.FlagOthers
 	if r.AttrAt >= r.MadeAt { // by a clock that was ahead: the version's mtime is later than what was told then
 		r.AttrAt, r.AttrBy = r.AttrAt+1, c.zoneName()
 	}
@@ -372,6 +373,9 @@ func (c *Cache) movedHere(tx *catalog.Tx, r *catalog.Inode, from, to string, at 
 	if err != nil {
 		return err
 	}
+	if r.Origin != c.zoneName() {
+		r.Flags |= catalog.FlagOthers
+	}
 	r.MadeAt, r.Origin, r.AttrAt, r.AttrBy = at, c.zoneName(), 0, ""
 	return errors.Join(tx.PutInode(r), bury(tx, &catalog.Tombstone{Path: from, Time: at, Zone: c.zoneName(), To: to,
 		MadeAt: made.at, MadeBy: made.zone, AttrAt: set.at, AttrBy: set.zone}))
@@ -383,16 +387,4 @@ func attrsMoved(r *catalog.Inode, at int64) {
 	if r.AttrAt != 0 && r.AttrAt < at {
 		r.AttrAt = afterRename(r.AttrAt, at)
 	}
-}
-
-// movedBelow gives what is below a renamed directory the time that it has under its new
-// name, for the put records of its new keys: a name that was deleted there before is
-// another one.
-func movedBelow(tx *catalog.Tx, r *catalog.Inode) error {
-	m, err := madeIn(tx, r)
-	if err != nil || m.at == r.MadeAt {
-		return err
-	}
-	r.MadeAt = m.at
-	return tx.PutInode(r)
 }

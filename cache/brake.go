@@ -114,10 +114,11 @@ func (c *Cache) judgeDelete(tx *catalog.Tx, rec *catalog.Inode, path string, dir
 	return true, c.putHeld(tx, h)
 }
 
-// isOthers says whether the depot has a file or directory that this zone did not make.
+// isOthers says whether the depot has a file or directory that this zone did not make; to
+// rename it is not to make it.
 // What was there when the depot was listed is nobody's that we know.
 func (c *Cache) isOthers(rec *catalog.Inode) bool {
-	return len(rec.Objects) > 0 && rec.Origin != c.zoneName()
+	return len(rec.Objects) > 0 && (rec.Origin != c.zoneName() || rec.Flags&catalog.FlagOthers != 0)
 }
 
 // isPartOfOthers says whether a path is in the directory of a template that another zone

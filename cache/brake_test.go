@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
@@ -374,4 +375,26 @@ func TestPropertiesStayWithTheImage(t *testing.T) {
 		t.Errorf("discard left %+v", left)
 	}
 	e.installed(ids...)
+}
+
+// What another zone made stays that one's where it is renamed before it is deleted.
+func TestRenamedFilesAreStillOthers(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.mkdirAll("snapshots/2")
+	for i := range 4 {
+		dir := fmt.Sprintf("snapshots/2/%d", 20+i)
+		e.mkdirAll(dir)
+		e.write(dir+"/s", pattern(uint64(i), 1000))
+		e.flush()
+		if err := cache.SetOrigin(e.c, dir+"/s", theirs); err != nil {
+			t.Fatal(err)
+		}
+		e.rename(dir+"/s", dir+"/t")
+		e.flush()
+	}
+	for i := range 4 {
+		e.unlink(fmt.Sprintf("snapshots/2/%d/t", 20+i))
+	}
+	e.waitFor("all to be held", func() bool { return e.status().Deletes.Held == 4 })
 }

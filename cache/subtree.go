@@ -68,3 +68,15 @@ func (c *Cache) queueSubtree(dir *catalog.Inode) error {
 		return tx.PutQueue(it)
 	})
 }
+
+// movedBelow gives what is below a renamed directory the time that it has under its new
+// name, for the put records of its new keys: a name that was deleted there before is
+// another one.
+func movedBelow(tx *catalog.Tx, r *catalog.Inode) error {
+	m, err := madeIn(tx, r)
+	if err != nil || m.at == r.MadeAt {
+		return err
+	}
+	r.MadeAt = m.at
+	return tx.PutInode(r)
+}

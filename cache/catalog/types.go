@@ -122,6 +122,7 @@ const (
 	FlagWriting                     // FlagAdopted, and open for writing with Stamp: another stamp after a crash is newer than the depot's
 	FlagForeign                     // without a name: the objects that it is read from are another zone's to remove
 	FlagHeld                        // FlagOrphan, and its delete is held: the objects are the HeldDelete's
+	FlagOthers                      // this zone's by a rename alone: another one has made the version
 )
 
 // Dirent is a name in a directory.
