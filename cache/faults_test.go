@@ -139,6 +139,37 @@ func TestUploadResumesAfterRestart(t *testing.T) {
 	}
 }
 
+// TestUploadStartsAgain is of a store that does not complete an upload any more whose parts it
+// still lists.
+func TestUploadStartsAgain(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.close()
+	e.limits.PartSize = 5 << 20
+	e.open()
+	data := pattern(1, 11<<20)
+	broken, seen := "", 0
+	e.store.Inject(storetest.Before(storetest.Complete, func(ctx context.Context, _ string) error {
+		ups, err := e.mem.ListMultiparts(ctx, "")
+		if err != nil || len(ups) != 1 {
+			return errors.Join(err, fmt.Errorf("uploads %v", ups))
+		}
+		if broken == "" {
+			broken = ups[0].UploadID
+		}
+		if seen++; broken == ups[0].UploadID {
+			return cache.ErrRejected
+		}
+		return nil
+	}).Always())
+	e.write("f", data)
+	e.flush()
+	e.wantObject("p/f", data)
+	if seen != 3 {
+		t.Errorf("%d completions, want a second attempt at the first upload, and then another one", seen)
+	}
+}
+
 func TestUnlinkDuringUploadLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1000, 40 << 20} {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -60,10 +62,26 @@ func (c *Cache) putParts(ctx context.Context, d *depot, s *sending) (ObjectInfo,
 			return info, fmt.Errorf("complete %s: %w (%v)", s.key, ErrUnavailable, err)
 		}
 		return info, errors.Join(fmt.Errorf("complete %s: %w (%v)", s.key, ErrUnavailable, err), c.forgetUpload(s.rec.Ino))
-	case errors.Is(err, ErrChecksum):
+	case errors.Is(err, ErrChecksum), errors.Is(err, ErrRejected) && c.startsAgain(s.rec.Ino):
 		c.abort(ctx, d, up)
 	}
 	return info, err
+}
+
+// startsAgain says whether an upload whose completion the store has rejected is to be made anew:
+// a store may have lost what it needs of an upload that it still lists, and that will never
+// be completed (versitygw was seen to). What is
+// rejected for another reason will be again, so all parts are sent again ever more seldom.
+func (c *Cache) startsAgain(ino Ino) bool {
+	var n uint32
+	err := c.cat.View(func(tx *catalog.Tx) error {
+		it, err := tx.QueueItem(ino)
+		if err == nil {
+			n = it.Attempts
+		}
+		return err
+	})
+	return err == nil && bits.OnesCount32(n) == 1 // attempts 2, 3, 5, 9, 17 ...
 }
 
 // putPlan makes the parts that the store does not have yet.
@@ -302,15 +320,16 @@ func (c *Cache) sweepUploads(ctx context.Context, d *depot) {
 		c.log.Warn("list unfinished uploads", "err", err)
 		return
 	}
-	mine := map[string]bool{}
+	var mine []string
 	if err := c.cat.View(func(tx *catalog.Tx) error {
-		return tx.EachUpload(func(u *catalog.Upload) bool { mine[u.UploadID] = true; return true })
+		return tx.EachUpload(func(u *catalog.Upload) bool { mine = append(mine, u.UploadID); return true })
 	}); err != nil {
 		c.log.Warn("read uploads", "err", err)
 		return
 	}
 	for _, m := range infos {
-		if mine[m.UploadID] || c.now().Sub(m.Initiated) < staleUpload {
+		known := func(id string) bool { return strings.HasSuffix(id, m.UploadID) }
+		if slices.ContainsFunc(mine, known) || c.now().Sub(m.Initiated) < staleUpload {
 			continue
 		}
 		if err := d.store.AbortMultipart(ctx, m.Key, m.UploadID); err != nil {

@@ -56,7 +56,8 @@ type Store interface {
 	// ListParts lists what the store has of an upload; ErrNotFound when the
 	// upload does not exist (any more).
 	ListParts(ctx context.Context, key, uploadID string) ([]Part, error)
-	// ListMultiparts lists unfinished uploads of keys that start with prefix.
+	// ListMultiparts lists unfinished uploads of keys that start with prefix. An id of
+	// CreateMultipart ends with the one that is listed.
 	ListMultiparts(ctx context.Context, prefix string) ([]MultipartInfo, error)
 
 	// Copy makes dst from src inside the store (in parts where src is larger

@@ -14,8 +14,9 @@ import (
 	"depotfs/cache"
 )
 
-// plainMark starts the ids of uploads that have no checksum of the whole
-// object, because the store cannot add up those of copied parts.
+// plainMark starts the ids of uploads that were begun without a checksum of the whole object:
+// the store cannot add up those of copied parts, or knows none. They are completed
+// without one, whatever Probe has found out of the store since.
 const plainMark = "plain:"
 
 // uploadID is an upload's id as the caller knows it.
@@ -44,14 +45,15 @@ func (s *Store) create(ctx context.Context, key string, o cache.PutOptions, copi
 	can := s.can.Load()
 	plain := copies && !can.copiedSums
 	in := &s3.CreateMultipartUploadInput{Bucket: s.bucket(), Key: &key, Metadata: o.Metadata, ContentType: orNil(o.ContentType)}
-	if can.CRC64 && !plain {
+	sums := can.CRC64 && !plain
+	if sums {
 		in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc64nvme, types.ChecksumTypeFullObject
 	}
 	out, err := s.client.CreateMultipartUpload(ctx, in)
 	if err != nil {
 		return "", s.fail(ctx, c, err)
 	}
-	if plain {
+	if !sums {
 		return plainMark + aws.ToString(out.UploadId), nil
 	}
 	return aws.ToString(out.UploadId), nil
