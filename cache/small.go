@@ -70,24 +70,8 @@ func (c *Cache) putSmall(ctx context.Context, d *depot, rec *catalog.Inode, path
 	}
 	info, err := d.store.Put(ctx, key, bytesAt(body), int64(len(body)), opts)
 	if errors.Is(err, ErrChanged) {
-		// A marker or a link has no bytes to lose: take over what is there.
-		var there ObjectInfo
-		there, err = d.store.Head(ctx, key)
-		switch {
-		case errors.Is(err, ErrNotFound):
-			opts.IfMatch, opts.IfNoneMatch = "", true
-		case err != nil:
+		if err = c.clashOfSmall(ctx, d, rec, path, key, &opts); err != nil {
 			return err
-		case !isDir(rec) && there.Size != int64(len(body)) && !c.leftover(there):
-			if err := c.keepTheirs(ctx, d, key, path, there, lostName); err != nil {
-				return err
-			}
-			if err := c.noteReplaced(rec.Ino, key); err != nil {
-				return err
-			}
-			fallthrough
-		default:
-			opts.IfMatch, opts.IfNoneMatch = there.ETag, false
 		}
 		info, err = d.store.Put(ctx, key, bytesAt(body), int64(len(body)), opts)
 	}
