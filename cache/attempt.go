@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -225,8 +226,13 @@ func (c *Cache) abandonAttempt(ctx context.Context, d *depot, up *catalog.Upload
 	return err
 }
 
+// maxFormer is how many versions that may be under one key are remembered to be removed.
+const maxFormer = 4
+
 // putRemoval notes that an object is to go. One that waits already for the same key
-// may mean another version of it, made or not: what it knows stays known.
+// may mean another version of it, made or not: what it knows stays known. Where each is of a
+// version with a tag, one of them has replaced the other one, and who told of it last need not be
+// the later one.
 func putRemoval(tx *catalog.Tx, rm *catalog.Removal) error {
 	old, err := tx.Removal(rm.Key)
 	switch {
@@ -234,11 +240,17 @@ func putRemoval(tx *catalog.Tx, rm *catalog.Removal) error {
 	case err != nil:
 		return err
 	default:
+		rm.Former = old.Former
+		other := rm.ETag != "" && old.ETag != "" && rm.ETag != old.ETag
+		if other {
+			rm.Former = append(slices.Clone(old.Former), catalog.Removed{ETag: old.ETag, Trash: old.Trash, Path: old.Path, Size: old.Size, Untold: old.Untold})
+			rm.Former = rm.Former[max(0, len(rm.Former)-maxFormer):]
+		}
 		rm.ETag = cmp.Or(rm.ETag, old.ETag)
 		rm.Version = cmp.Or(rm.Version, old.Version)
 		rm.Replaced = max(rm.Replaced, old.Replaced)
 		rm.UploadID = cmp.Or(rm.UploadID, old.UploadID)
-		if old.Trash != "" { // which other zones may have been told
+		if old.Trash != "" && !other { // which other zones may have been told
 			rm.Trash, rm.Path, rm.Size, rm.Untold = old.Trash, old.Path, old.Size, old.Untold
 			rm.Mode, rm.UID, rm.GID, rm.Mtime = old.Mode, old.UID, old.GID, old.Mtime
 		}

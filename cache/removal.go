@@ -163,7 +163,7 @@ func (c *Cache) removed(rm *catalog.Removal) (again time.Time, _ error) {
 			return nil
 		case err != nil:
 			return err
-		case *now != *rm:
+		case !now.Equal(rm):
 			again = c.now()
 			return nil
 		}
@@ -172,7 +172,22 @@ func (c *Cache) removed(rm *catalog.Removal) (again time.Time, _ error) {
 	return again, err
 }
 
+// deleteObject removes what is under the key of a removal, if it is one of the versions that are
+// to go.
 func (c *Cache) deleteObject(ctx context.Context, d *depot, rm *catalog.Removal) error {
+	if err := c.deleteVersion(ctx, d, rm); err != nil {
+		return err
+	}
+	for _, f := range rm.Former {
+		one := catalog.Removal{Key: rm.Key, ETag: f.ETag, Trash: f.Trash, Path: f.Path, Size: f.Size, Untold: f.Untold}
+		if err := c.deleteVersion(ctx, d, &one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cache) deleteVersion(ctx context.Context, d *depot, rm *catalog.Removal) error {
 	etag, size, ours, err := c.ours(ctx, d, rm)
 	if err != nil || !ours {
 		return err

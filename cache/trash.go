@@ -151,7 +151,7 @@ func (c *Cache) keepFirst(ctx context.Context, d *depot, rm *catalog.Removal) er
 	}
 	return c.cat.Update(func(tx *catalog.Tx) error {
 		now, err := tx.Removal(rm.Key)
-		if errors.Is(err, catalog.ErrNotFound) || err == nil && now.Trash != rm.Trash {
+		if errors.Is(err, catalog.ErrNotFound) || err == nil && (now.Trash != rm.Trash || now.ETag != rm.ETag) {
 			return nil
 		}
 		if err != nil {

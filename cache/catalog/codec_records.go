@@ -70,6 +70,14 @@ func encodeRemoval(r *Removal) []byte {
 	e.int(r.Mtime)
 	e.int(r.Replaced)
 	e.bool(r.Untold)
+	e.uint(uint64(len(r.Former)))
+	for _, f := range r.Former {
+		e.string(f.ETag)
+		e.string(f.Trash)
+		e.string(f.Path)
+		e.int(f.Size)
+		e.bool(f.Untold)
+	}
 	return e.buf
 }
 
@@ -77,6 +85,9 @@ func decodeRemoval(key string, buf []byte) (*Removal, error) {
 	d := newDecoder(buf)
 	r := &Removal{Key: key, ETag: d.string(), Path: d.string(), Since: d.int(), NotBefore: d.int(), Attempts: d.uint32(), LastError: d.string(), Version: d.string(), UploadID: d.string(),
 		Trash: d.string(), Size: d.int(), Mode: d.uint32(), UID: d.uint32(), GID: d.uint32(), Mtime: d.int(), Replaced: d.int(), Untold: d.bool()}
+	for range d.count(5) {
+		r.Former = append(r.Former, Removed{ETag: d.string(), Trash: d.string(), Path: d.string(), Size: d.int(), Untold: d.bool()})
+	}
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -246,6 +257,7 @@ func encodeTombstone(t *Tombstone) []byte {
 	e.string(t.MadeBy)
 	e.int(t.AttrAt)
 	e.string(t.AttrBy)
+	e.int(t.TakenAt)
 	return e.buf
 }
 
@@ -254,6 +266,7 @@ func decodeTombstone(path string, buf []byte) (*Tombstone, error) {
 	t := &Tombstone{Path: path, Time: d.int(), Zone: d.string(), Key: d.string(), To: d.string()}
 	t.RmdirAt, t.RmdirBy, t.RmdirTo = d.int(), d.string(), d.string()                 // they came later
 	t.MadeAt, t.MadeBy, t.AttrAt, t.AttrBy = d.int(), d.string(), d.int(), d.string() // and these after them
+	t.TakenAt = d.int()                                                               // and this
 	if d.err != nil {
 		return nil, d.err
 	}

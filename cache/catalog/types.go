@@ -1,5 +1,10 @@
 package catalog
 
+import (
+	"reflect"
+	"slices"
+)
+
 // Ino is a persistent inode number: a FUSE node id, allocated once, never reused.
 // 1 is the root directory.
 type Ino uint64
@@ -100,6 +105,7 @@ type Tombstone struct {
 	// as that was known under this name, and by which zones.
 	MadeAt, AttrAt int64
 	MadeBy, AttrBy string
+	TakenAt        int64 // when the file was last given a version that another zone has told of under this name; 0 = never
 
 	RmdirAt int64  // ns: when a directory of that name was last deleted or renamed; 0 = never
 	RmdirBy string // the zone that did it
@@ -123,6 +129,7 @@ const (
 	FlagForeign                     // without a name: the objects that it is read from are another zone's to remove
 	FlagHeld                        // FlagOrphan, and its delete is held: the objects are the HeldDelete's
 	FlagOthers                      // this zone's by a rename alone: another one has made the version
+	FlagReplaces                    // no zone knows of it, and under its name they have what it was renamed over
 )
 
 // Dirent is a name in a directory.
@@ -164,6 +171,23 @@ type Removal struct {
 	Mtime          int64 // ns
 
 	Untold bool // no record of a delete has told other zones of Trash
+
+	Former []Removed // what may be under the key instead, and then goes, too; the last is the latest
+}
+
+// Removed is one version of several that were to be removed from one key, before the last one
+// was known of.
+type Removed struct {
+	ETag, Trash, Path string
+	Size              int64
+	Untold            bool
+}
+
+// Equal says whether two removals are the same.
+func (r *Removal) Equal(o *Removal) bool {
+	a, b := *r, *o
+	a.Former, b.Former = nil, nil
+	return reflect.DeepEqual(a, b) && slices.Equal(r.Former, o.Former)
 }
 
 // Upload is the durable record of an upload under way. UploadID is "" while it is
