@@ -27,35 +27,19 @@ type history struct {
 	trace  []string
 	counts map[string]int
 
-	renames bool // there are renames
+	renames []string // the kinds that there are: see renameOf
 }
 
 // lineDelay is what every piece on a line of the model's takes.
 const lineDelay = time.Millisecond
 
-// TestZonesModelOnMounts lets two and five zones whose clocks are minutes apart write and delete the
-// same few names while their lines are cut, their daemons killed and their files evicted.
+// TestZonesModelOnMounts lets two and five zones whose clocks are minutes apart write, link and delete
+// the same few names while their lines are cut, their daemons killed and their files evicted.
 // After each part of the run all lines are healed, and then all zones show the same, and
 // nothing is lost.
+// DEPOTFS_MODEL_RENAMES adds kinds of renames (see renameOf), after which they do not yet, each time.
 func TestZonesModelOnMounts(t *testing.T) {
-	needHard(t)
-	zonesModel(t, false)
-}
-
-// TestZonesModelOfRenames is TestZonesModelOnMounts with renames, and links.
-func TestZonesModelOfRenames(t *testing.T) {
-	needHard(t)
-	zonesModel(t, true)
-}
-
-func needHard(t *testing.T) {
-	t.Helper()
-	if os.Getenv("DEPOTFS_HARD") == "" {
-		t.Skip("zones do not yet agree after every history: DEPOTFS_HARD=1 tries")
-	}
-}
-
-func zonesModel(t *testing.T, renames bool) {
+	renames := strings.Split(os.Getenv("DEPOTFS_MODEL_RENAMES"), ",")
 	length := modelTime(t, 10*time.Second)
 	for _, n := range []int{2, 5} {
 		seed := modelSeed(t)

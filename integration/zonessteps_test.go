@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,11 +28,7 @@ func (h *history) step(i int) {
 	}
 	files, dirs := h.names(z)
 	r := h.random.IntN(1000)
-	switch {
-	case h.renames:
-	case r >= 520 && r < 640, r >= 680 && r < 710, r >= 640 && r < 680 && len(dirs) >= historyDirs:
-		return
-	case r >= 820 && r < 840: // of two links of one name the object may be the earlier one's: open, as renames are
+	if rename := renameOf(r, len(dirs)); rename != "" && !slices.Contains(h.renames, rename) {
 		return
 	}
 	switch {
@@ -85,6 +82,22 @@ func (h *history) step(i int) {
 		z.kill()
 		h.mount(i)
 	}
+}
+
+// renameOf is the kind of rename that a step is; none for anything else. They are to new names, over
+// files, exchanges of files, and of directories.
+func renameOf(r, dirs int) string {
+	switch {
+	case r >= 520 && r < 580:
+		return "fresh"
+	case r >= 580 && r < 620:
+		return "over"
+	case r >= 620 && r < 640:
+		return "exchange"
+	case r >= 680 && r < 710, r >= 640 && r < 680 && dirs >= historyDirs:
+		return "dirs"
+	}
+	return ""
 }
 
 func (h *history) create(z *zone, name string) {
