@@ -129,6 +129,7 @@ func (c *Cache) announceObject(tx *catalog.Tx, r *catalog.Inode, o catalog.Objec
 	if !c.shared(path) {
 		return nil
 	}
+	r.Flags &^= catalog.FlagReplaces
 	// What was made where this zone knew of a delete is later than that, whatever the clocks say.
 	if r.MadeAt, err = afterGrave(tx, path, r.MadeAt); err != nil {
 		return err
@@ -219,7 +220,7 @@ func (c *Cache) dressed(tx *catalog.Tx, r *catalog.Inode) error {
 // announceGone tells that a name is gone, and remembers that for what others may still
 // tell of it.
 func (c *Cache) announceGone(tx *catalog.Tx, r *catalog.Inode, path string, del *deletion) error {
-	if !c.tells() || !inDepot(r) {
+	if !c.tells() || !inDepot(r) && r.Flags&catalog.FlagReplaces == 0 {
 		return nil
 	}
 	if !c.shared(path) { // the others still have what was renamed to a name that they are not shown
@@ -237,7 +238,7 @@ func (c *Cache) announceGone(tx *catalog.Tx, r *catalog.Inode, path string, del 
 		del.at = n.Time
 		n.Trash = c.keptAs(r, del)
 	}
-	if o, ok := currentObject(r); ok && !isDir(r) && !c.isTrash(o.Key) { // which others have deleted, and keep
+	if o, ok := currentObject(r); ok && !isDir(r) && !c.isKept(o.Key) { // which others have deleted, and keep
 		n.Key, n.ETag = o.Key, o.ETag
 	}
 	n.Zone = c.zoneName()
@@ -276,7 +277,7 @@ func (c *Cache) announceMove(tx *catalog.Tx, m *move) error {
 		n.From, n.Path = n.Path, n.From
 		movers[0] = m.dst.Ino
 	case !known:
-		return c.renamedUntold(tx, src, n.Time)
+		return c.renamedUntold(tx, m, n.Time)
 	}
 	var moved []*catalog.Inode // one, or both of an exchange: n.From first
 	for _, ino := range movers {
@@ -313,22 +314,12 @@ func (c *Cache) withVersion(n journal.Record, r *catalog.Inode) journal.Record {
 		}
 		o = r.Objects[0]
 	}
-	if c.isTrash(o.Key) {
+	if c.isKept(o.Key) {
 		return n
 	}
 	v := recordOf(r, n.Path, o)
 	v.Op, v.From, v.Time, v.Zone = n.Op, n.From, n.Time, n.Zone
 	return v
-}
-
-// renamedUntold notes when a file that no other zone knows of came to have its name: it is
-// another one than what was deleted there before, however old its bytes are.
-func (c *Cache) renamedUntold(tx *catalog.Tx, r *catalog.Inode, at int64) error {
-	if !isRegular(r) || !holdsOnlyCopy(r.State) || inDepot(r) {
-		return nil
-	}
-	r.MadeAt = max(r.MadeAt, at)
-	return tx.PutInode(r)
 }
 
 // announceFound tells of a rename that others made in the share: to has what the depot

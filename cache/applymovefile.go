@@ -171,8 +171,47 @@ func (c *Cache) takeMoved(comes journal.Record) error {
 		if comes.Op == journal.Symlink {
 			return c.applySymlink(comes)
 		}
-		return c.applyPut(comes)
+		if err := c.applyPut(comes); err != nil {
+			return err
+		}
+		return c.dressMoved(comes.Path)
 	})
+}
+
+// dressMoved gives a file that came to a name by a rename the attributes that are remembered of
+// that name, where they were set later. Who set them tells of them again: another zone may
+// have passed over them while it had a version of its own.
+func (c *Cache) dressMoved(path string) error {
+	var kept *journal.Record
+	err := c.cat.View(func(tx *catalog.Tx) (err error) {
+		kept, err = keptAttrs(tx, path, false)
+		return err
+	})
+	if err != nil || kept == nil {
+		return err
+	}
+	rec, _, _, err := c.at(path)
+	if err != nil || rec == nil || !isRegular(rec) {
+		return err
+	}
+	set, err := c.dressedAt(rec)
+	if err != nil || !momentOf(kept).after(set) {
+		return err
+	}
+	if err := c.applyAttr(*kept); err != nil || kept.Zone != c.zoneName() {
+		return err
+	}
+	return c.cat.Update(func(tx *catalog.Tx) error { return c.tellAttrs(tx, rec.Ino, path, *kept) })
+}
+
+// tellAttrs tells of the attributes of a file that has those of a record, and has its object follow.
+func (c *Cache) tellAttrs(tx *catalog.Tx, ino Ino, path string, r journal.Record) error {
+	n, err := inode(tx, ino)
+	if err != nil || n.AttrAt != r.Time || n.AttrBy != r.Zone {
+		return err
+	}
+	n.Flags |= catalog.FlagAttrDirty
+	return errors.Join(c.announceAttrs(tx, n, path), c.putQueue(tx, n, 0, false), tx.PutInode(n))
 }
 
 // stillUnder is errHeld where the key of a version that was renamed has another object by now, as

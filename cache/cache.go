@@ -55,6 +55,7 @@ type Cache struct {
 	changed    broadcast // something left the queue or failed: waiters look again
 	order      orders
 	failing    sync.Map    // Ino -> time.Time: since when its uploads fail
+	sought     sync.Map    // Ino -> time.Time: until when its version is not looked for again (keptversion.go)
 	overflow   atomic.Bool // the queue in memory is full; the catalog has more
 
 	scans    scans

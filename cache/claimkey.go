@@ -52,6 +52,16 @@ func (c *Cache) claimAlone(tx *catalog.Tx, now *catalog.Inode, r journal.Record,
 	return c.claim(tx, now, catalog.Object{Key: r.Key, ETag: r.ETag, VersionID: r.VersionID, Gen: gen})
 }
 
+// sendIfNobodyDoes has a clean file sent again whose last object has become another's: it was
+// renamed, and the zone that did may not have its bytes. If it has, its record comes first.
+func (c *Cache) sendIfNobodyDoes(tx *catalog.Tx, rec *catalog.Inode) error {
+	if _, ok := currentObject(rec); ok || !isRegular(rec) || rec.State != Clean {
+		return nil
+	}
+	c.work.Add(rec.Ino, c.now().Add(passedGrace))
+	return c.putQueue(tx, rec, passedGrace, false)
+}
+
 // mayClaim makes a key free for an object that a record tells of. One from which another
 // file of ours is read stays that file's until a record says where its bytes went, and so
 // does one that has a later version than the record's: that has been replaced.
@@ -83,7 +93,7 @@ func (c *Cache) mayClaim(tx *catalog.Tx, ino Ino, r journal.Record) error {
 	for i, o := range rec.Objects {
 		if o.Key == key && len(rec.Links) > 0 {
 			rec.Objects = append(rec.Objects[:i:i], rec.Objects[i+1:]...)
-			if err := tx.PutInode(rec); err != nil {
+			if err := errors.Join(c.sendIfNobodyDoes(tx, rec), tx.PutInode(rec)); err != nil {
 				return err
 			}
 			break

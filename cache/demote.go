@@ -25,6 +25,9 @@ func (c *Cache) demote(s *sending, info ObjectInfo, made moment) error {
 		if err := c.unmoved(s); err != nil {
 			return err
 		}
+		if path != s.path {
+			return errMoving // theirs has the name that this file had: it is not this one's version
+		}
 		if g, err := c.buried(path); err != nil {
 			return err
 		} else if !s.aside && g != nil && !made.after(timeOf(g)) {

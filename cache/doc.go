@@ -352,7 +352,7 @@
 // version, made by who renamed (applymovefile.go). Its record says which version, so that the
 // file with its bytes is moved where it is that one. What others finished or set under the old
 // name before t, not knowing of it, is nothing to any zone but to the one that renamed, which
-// does the same under the new name, as of now (renamedhere.go). A rename of a directory at t
+// does the same under the new name, just after t (renamedhere.go). A rename of a directory at t
 // moves what is older in it; a record from before t of a path in it is one of the path in its
 // new place, just after t (afterRename, Tombstone.RmdirTo), and what is done after t is later
 // than all of that (doneIn, Inode.MovedAt). What a record meets here:
@@ -388,14 +388,12 @@
 //	                                          the bytes that were there are kept (keepPassed)
 //
 // Keys follow names in the zone that renamed, with a put record for each. Until one comes,
-// the object is under the key before, and a reader who does not find it there has the
-// journals read once before it fails. What others put under a name that this zone has
+// the object is under the key before, and who does not find it there has the journals read,
+// and looks for the bytes in the trash and the conflicts (keptversion.go). What others put under a name that this zone has
 // renamed, and what it had not moved yet when another version got the new name, is this
 // zone's to remove (passed.go, releaseObjects); the trash has it then. A new file of the old
 // name is not put over an object there that this zone has not heard of yet (leaveToMove). What
 // an upload set aside for a file that is gone by then is deleted for all (Upload.Replaced).
-//
-// # What is not promised here
 //
 // Nothing here waits for uploads: fsync means durable in the share.
 package cache

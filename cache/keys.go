@@ -143,6 +143,9 @@ func (c *Cache) copyObject(ctx context.Context, d *depot, rec *catalog.Inode, sr
 		info, err = c.recopy(ctx, d, rec, src, key, path, mark, opts, err)
 	}
 	d.report(err)
+	if errors.Is(err, ErrChecksum) && c.isKept(src.Key) { // whoever told of it was wrong
+		return c.sourceGone(ctx, d, rec, src)
+	}
 	if err != nil {
 		return err
 	}
@@ -206,7 +209,9 @@ func (c *Cache) recopy(ctx context.Context, d *depot, rec *catalog.Inode, src ca
 				return there, merr
 			}
 			if made.after(moment{rec.MadeAt, rec.Origin}) {
-				c.listenSoon()
+				if told, terr := c.toldMeanwhile(ctx, rec, src); told || terr != nil {
+					return there, cmp.Or[error](terr, laterError{c.now(), "another zone has told what became of it"})
+				}
 				return there, laterError{c.now().Add(heldLook), "another zone's version is under its key"}
 			}
 			if kerr := c.keepTheirs(ctx, d, key, path, there, lostName); kerr != nil {
@@ -244,7 +249,7 @@ func (c *Cache) sourceSame(ctx context.Context, d *depot, rec *catalog.Inode, sr
 	if told, err := c.toldMeanwhile(ctx, rec, src); told || err != nil {
 		return cmp.Or[error](err, laterError{c.now(), "another zone has told what became of it"})
 	}
-	return c.uploadAnew(rec, src.Key)
+	return c.sourceGone(ctx, d, rec, src)
 }
 
 // uploadAnew has a clean file uploaded again whose object is not its version any
@@ -381,7 +386,7 @@ func (c *Cache) removeOwned(tx *catalog.Tx, ino Ino, rm *catalog.Removal) error 
 		c.log.Debug("an object was on record for two files", "key", rm.Key, "inode", ino, "owner", owner)
 		return nil
 	}
-	if owned := err == nil; !owned || !c.isTrash(rm.Key) { // an entry of the trash that is owned was brought back
+	if owned := err == nil; !owned || !c.isKept(rm.Key) { // an entry of the trash that is owned was brought back
 		if stays, err := c.anothers(tx, catalog.Object{Key: rm.Key, ETag: rm.ETag}); err != nil {
 			return err
 		} else if stays {

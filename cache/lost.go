@@ -135,7 +135,7 @@ func (c *Cache) readFromTwin(rec *catalog.Inode, gone catalog.Object) (bool, err
 // anothers says whether an object that an inode does not need any more is none of ours to
 // remove: it is in the trash, or another zone has told of it under another name.
 func (c *Cache) anothers(tx *catalog.Tx, o catalog.Object) (bool, error) {
-	if c.isTrash(o.Key) {
+	if c.isKept(o.Key) {
 		return true, nil
 	}
 	if !c.holding.Load() || o.ETag == "" {

@@ -235,7 +235,7 @@ func toRemote(r *catalog.Inode) {
 	r.Stamp = catalog.Stamp{}
 	r.Size, r.Gen, r.BaseLimit, r.Blocks = r.Base.Size, r.Base.Gen, r.Base.Size, 0
 	r.DirtySince = 0
-	r.Flags &^= catalog.FlagAdopted | catalog.FlagUnseen
+	r.Flags &^= catalog.FlagAdopted | catalog.FlagUnseen | catalog.FlagReplaces
 }
 
 // setAttrs copies what the share says of a file into its record. The ctime stays

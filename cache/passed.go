@@ -136,10 +136,18 @@ func (c *Cache) tellKept(rm *catalog.Removal, kept, etag string) error {
 // name, nothing of it is ever put under this key.
 func (c *Cache) keepReplaced(tx *catalog.Tx, rec *catalog.Inode, by string) error {
 	o, ok := currentObject(rec)
-	if !ok || !isRegular(rec) || o.Key == by || rec.Origin != c.zoneName() || c.isTrash(o.Key) {
+	if !ok || !isRegular(rec) || o.Key == by || rec.Origin != c.zoneName() || c.isKept(o.Key) {
 		return nil
 	}
-	if err := c.removeOurs(tx, rec, o, passedGrace); err != nil {
+	away, err := c.renamedAway(tx, c.keyPath(o.Key))
+	switch {
+	case err != nil:
+	case away: // whoever has put it: nobody else sees to it any more
+		err = c.removeKept(tx, catalog.Removal{Key: o.Key, ETag: o.ETag, Size: rec.Base.Size, NotBefore: c.nanos() + int64(passedGrace)})
+	default:
+		err = c.removeOurs(tx, rec, o, passedGrace)
+	}
+	if err != nil {
 		return err
 	}
 	c.removals.Add(o.Key, c.now().Add(passedGrace))

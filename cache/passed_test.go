@@ -46,9 +46,11 @@ func TestWrittenUnderTheOldName(t *testing.T) {
 			tell(a, b)
 			a.write("x", written)
 			a.flush()
-			b.settle = time.Hour // until it flushes
+			b.settle = time.Hour  // until it flushes
+			b.store.SetDown(true) // what is heard before the write is replaced by it
 			b.rename("x", "n")
 			b.write("n", ours)
+			b.store.SetDown(false)
 			test.hears(b)
 			tell(a, b)
 			sameTrees(a, b)

@@ -19,11 +19,13 @@ type movedFile struct {
 	path  string
 	at    moment             // when it got the name that it has
 	grave *catalog.Tombstone // of its former name
+	names []string           // that it had from then on, before the one that it has
 }
 
 // renamedHere is the file that had a path before this zone renamed it; ok says that it did.
 func (c *Cache) renamedHere(path string) (m movedFile, ok bool, err error) {
 	m.path = path
+	var taken int64
 	if err := c.cat.View(func(tx *catalog.Tx) error {
 		for range maxDepth {
 			g, err := tombstone(tx, m.path)
@@ -33,14 +35,18 @@ func (c *Cache) renamedHere(path string) (m movedFile, ok bool, err error) {
 			if m.grave == nil {
 				m.grave = g
 			}
-			m.path, m.at = g.To, timeOf(g)
+			m.names = append(m.names, m.path)
+			m.path, m.at, taken = g.To, timeOf(g), g.TakenAt
 		}
 		return nil
 	}); err != nil || m.grave == nil {
 		return m, false, err
 	}
 	rec, _, _, err := c.at(m.path)
-	if err == nil && rec != nil && isRegular(rec) && !holdsOnlyCopy(rec.State) && (moment{rec.MadeAt, rec.Origin}) == m.at {
+	if err != nil || rec == nil || !isRegular(rec) || holdsOnlyCopy(rec.State) {
+		return m, true, err
+	}
+	if made := (moment{rec.MadeAt, rec.Origin}); made == m.at || taken != 0 && made == (moment{taken, c.zoneName()}) {
 		m.rec = rec
 	}
 	return m, true, err
@@ -66,11 +72,34 @@ func (c *Cache) versionOfRenamed(r journal.Record) (bool, error) {
 		}
 	}
 	now := r
-	now.Path, now.Time, now.Zone, now.AttrTime, now.AttrZone = m.path, c.eventNanos(), c.zoneName(), 0, ""
+	now.Path, now.Time, now.Zone, now.AttrTime, now.AttrZone = m.path, m.rec.MadeAt+1, c.zoneName(), 0, ""
 	if err := c.trying(m.path, func() error { return c.applyPut(now) }); err != nil {
 		return false, err
 	}
+	if err := c.noteTaken(m, r, now.Time); err != nil {
+		return false, err
+	}
 	return true, c.tellTaken(now)
+}
+
+// noteTaken notes that a file has the version of a record that was told of its former name: a
+// later one of that name, which was still finished before the rename, is its next.
+func (c *Cache) noteTaken(m movedFile, r journal.Record, at int64) error {
+	return c.cat.Update(func(tx *catalog.Tx) error {
+		for i, path := range m.names {
+			g, err := tombstone(tx, path)
+			if err != nil || g == nil {
+				return err
+			}
+			if g.TakenAt = at; i == 0 {
+				g.MadeAt, g.MadeBy = r.Time, r.Zone
+			}
+			if err := tx.PutTombstone(g); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // tellTaken tells of a version that versionOfRenamed took: at once where the file has its former
@@ -117,14 +146,6 @@ func (c *Cache) attrOfRenamed(r journal.Record) (bool, error) {
 			return err
 		}
 		g.AttrAt, g.AttrBy = r.Time, r.Zone
-		n, err := inode(tx, m.rec.Ino)
-		if err != nil {
-			return err
-		}
-		if n.AttrAt == now.Time && n.AttrBy == now.Zone {
-			n.Flags |= catalog.FlagAttrDirty
-			err = errors.Join(c.announceAttrs(tx, n, m.path), c.putQueue(tx, n, 0, false), tx.PutInode(n))
-		}
-		return errors.Join(err, tx.PutTombstone(g))
+		return errors.Join(c.tellAttrs(tx, m.rec.Ino, m.path, now), tx.PutTombstone(g))
 	})
 }

@@ -39,7 +39,7 @@ func (c *Cache) chooseKey(s *sending) (encoded bool, err error) {
 	}
 	begun := *s
 	begun.key = up.Key
-	if _, hashed := layout.IsNameKey(c.cfg.Prefix, up.Key); up.Key == s.key || hashed || owner != s.rec.Ino || !begun.goesOn(up) {
+	if _, hashed := layout.IsNameKey(c.cfg.Prefix, up.Key); up.Key == s.key || hashed || c.isKept(up.Key) || owner != s.rec.Ino || !begun.goesOn(up) {
 		return encoded, nil
 	}
 	s.key, s.formerKey = up.Key, true

@@ -171,7 +171,7 @@ func inherit(tx *catalog.Tx, old, r *catalog.Inode) error {
 		}
 	}
 	r.Objects, r.Base, r.BaseLimit = old.Objects, old.Base, old.Base.Size
-	r.Flags |= old.Flags & catalog.FlagUnseen // nobody has seen that version since
+	r.Flags |= old.Flags & (catalog.FlagUnseen | catalog.FlagReplaces) // nobody has seen that version since
 	old.Objects = nil
 	return tx.PutInode(old)
 }

@@ -35,7 +35,7 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 	}
 	info, err := d.store.Head(ctx, obj.Key)
 	if errors.Is(err, ErrNotFound) {
-		return c.toldElsewhere(ctx, n, obj, fmt.Errorf("object %q: %w (%v)", obj.Key, ErrGone, cause))
+		return c.toldElsewhere(ctx, d, n, obj, fmt.Errorf("object %q: %w (%v)", obj.Key, ErrGone, cause))
 	}
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 		if own, err := c.ownVersion(ctx, n, obj, info); own || err != nil {
 			return err
 		}
-		return c.toldElsewhere(ctx, n, obj, fmt.Errorf("object %q is another version now (etag %s, %d bytes; expected %s, %d bytes): %w",
+		return c.toldElsewhere(ctx, d, n, obj, fmt.Errorf("object %q is another version now (etag %s, %d bytes; expected %s, %d bytes): %w",
 			obj.Key, info.ETag, info.Size, obj.ETag, rec.Base.Size, ErrGone))
 	}
 	_, err = c.change(n.ino, func(_ *catalog.Tx, r *catalog.Inode) error {
@@ -59,13 +59,20 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 }
 
 // toldElsewhere has the other zones' journals read, and says whether the version is under
-// another key by now: nil, or gone.
-func (c *Cache) toldElsewhere(ctx context.Context, n *node, obj catalog.Object, gone error) error {
+// another key by now, or kept: nil, or gone.
+func (c *Cache) toldElsewhere(ctx context.Context, d *depot, n *node, obj catalog.Object, gone error) error {
 	now, err := c.recordAfterNews(ctx, n.ino)
 	if err != nil {
 		return gone
 	}
 	if cur, ok := currentObject(now); ok && cur != obj {
+		return nil
+	}
+	found, err := c.readFromKept(ctx, d, now, gone)
+	if err != nil {
+		c.log.Debug("look for a version that is not where it was", "inode", n.ino, "err", err)
+	}
+	if found {
 		return nil
 	}
 	return gone

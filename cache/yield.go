@@ -213,7 +213,7 @@ func (c *Cache) loseParts(s *sending, info ObjectInfo) error {
 		if s.n.handles > 0 {
 			return laterError{c.now().Add(heldLook), "in conflict, and open"}
 		}
-		if s.n.p == nil || rec.State != PartialDirty {
+		if s.n.p == nil || rec.State != PartialDirty || path != s.path {
 			return errMoving
 		}
 		if err := c.share.MkdirAll(parentPath(kept), 0o700); err != nil {

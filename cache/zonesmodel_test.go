@@ -246,15 +246,15 @@ func (h *zoneHistory) check() {
 // TestZonesModel runs random operations but renames in two to four zones whose clocks are
 // minutes apart and whose lines fail; in the end all show the same, and nothing is lost.
 // DEPOTFS_MODEL_SEED repeats one run, DEPOTFS_ZONES_TIME goes on with new ones for so long.
-func TestZonesModel(t *testing.T) { zonesModel(t, nil, slices.Concat(foundSeeds, counted(25))) }
+func TestZonesModel(t *testing.T) { zonesModel(t, nil, slices.Concat(foundSeeds, counted(15))) }
 
 // TestZonesModelOfRenames is TestZonesModel with renames; DEPOTFS_MODEL_RENAMES says which of
-// allRenames there are.
+// allRenames there are, else files to new names and over others.
 func TestZonesModelOfRenames(t *testing.T) {
 	if !hardZones() {
 		t.Skip("zones that rename do not yet agree after every history: DEPOTFS_HARD=1 tries")
 	}
-	renames := allRenames
+	renames := []string{"fresh", "over"}
 	if v := os.Getenv("DEPOTFS_MODEL_RENAMES"); v != "" {
 		renames = strings.Split(v, ",")
 	}
