@@ -35,7 +35,7 @@ type zoneHistory struct {
 	trace []string
 	texts []string // what the zones wrote in a clash
 
-	renames []string // of allRenames: what is renamed, and how
+	renames []string // the kinds of renames that there are: see renameOf
 	start   time.Time
 }
 
@@ -248,8 +248,8 @@ func (h *zoneHistory) check() {
 // DEPOTFS_MODEL_SEED repeats one run, DEPOTFS_ZONES_TIME goes on with new ones for so long.
 func TestZonesModel(t *testing.T) { zonesModel(t, nil, slices.Concat(foundSeeds, counted(15))) }
 
-// TestZonesModelOfRenames is TestZonesModel with renames; DEPOTFS_MODEL_RENAMES says which of
-// allRenames there are, else files to new names and over others.
+// TestZonesModelOfRenames is TestZonesModel with renames; DEPOTFS_MODEL_RENAMES says which
+// there are (see renameOf), else files to new names and over others.
 func TestZonesModelOfRenames(t *testing.T) {
 	if !hardZones() {
 		t.Skip("zones that rename do not yet agree after every history: DEPOTFS_HARD=1 tries")

@@ -85,10 +85,8 @@ func (h *zoneHistory) step(i int) {
 	}
 }
 
-// allRenames are the kinds of renames that a history may have.
-var allRenames = []string{"fresh", "over", "exchange", "dirs"}
-
-// renameOf is the kind of rename that a step is; none for anything else.
+// renameOf is the kind of rename that a step is; none for anything else. They are to new names, over
+// files, exchanges of files, and of directories.
 func renameOf(r, dirs int) string {
 	switch {
 	case r >= 50 && r < 56:
