@@ -118,7 +118,14 @@ func (c *Cache) leaveName(r journal.Record, from string, gone, comes journal.Rec
 			return err
 		}
 		if free {
-			return c.moveOne(r, src, dst, from, comes.Path, false)
+			if err := c.moveOne(r, src, dst, from, comes.Path, false); err != nil || dirty {
+				return err
+			}
+			// What was set here since is the old name's, if who renamed does not say otherwise.
+			if set := (moment{src.AttrAt, src.AttrBy}); src.AttrAt != 0 && set.after(momentOf(&gone)) {
+				return c.takeAttrs(src.Ino, comes)
+			}
+			return nil
 		}
 	}
 	if dirty {

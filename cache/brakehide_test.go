@@ -104,6 +104,30 @@ func TestALaterVersionOfAHiddenNameIsShown(t *testing.T) {
 	}
 }
 
+// What only hides another zone's file hides it, too, where a file of this zone's took its name
+// and is gone before anybody heard of it.
+func TestReplacedAndDeletedOnlyHides(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 2)
+	a, b := zs[0], zs[1]
+	b.close()
+	b.config = hides(t, "template")
+	b.open()
+	b.refresh()
+	image := template(200) + "/image.qcow2"
+	a.mkdirAll(template(200))
+	a.write(image, imageOf(200))
+	tell(zs...)
+	b.store.SetDown(true)
+	b.write(template(200)+"/new", imageOf(201))
+	b.rename(template(200)+"/new", image)
+	b.unlink(image)
+	b.store.SetDown(false)
+	tell(zs...)
+	a.mustRead(image, imageOf(200))
+	b.wantNone(image)
+}
+
 func TestRenameOverKeepsTheVersionOfOthers(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)

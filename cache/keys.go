@@ -249,6 +249,11 @@ func (c *Cache) sourceSame(ctx context.Context, d *depot, rec *catalog.Inode, sr
 	if told, err := c.toldMeanwhile(ctx, rec, src); told || err != nil {
 		return cmp.Or[error](err, laterError{c.now(), "another zone has told what became of it"})
 	}
+	if err == nil { // what was finished before the rename is the file's next version
+		if err := c.leaveToMove(c.keyPath(src.Key), info); err != nil {
+			return err
+		}
+	}
 	return c.sourceGone(ctx, d, rec, src)
 }
 

@@ -148,7 +148,9 @@ func (c *Cache) relink(tx *catalog.Tx, m *move, ino Ino, old, to catalog.Link, s
 	if path == m.oldPath { // of two that change places
 		was = m.path
 	}
-	if isDir(rec) {
+	// Attributes that were set later than another zone's rename of a file are the old name's.
+	set := moment{rec.AttrAt, rec.AttrBy}
+	if isDir(rec) || m.by == byOthers && m.remade && rec.AttrAt != 0 && set.after(moment{m.at, m.zone}) {
 		if err := leaveAttrs(tx, rec, was); err != nil {
 			return err
 		}

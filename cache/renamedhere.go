@@ -135,8 +135,11 @@ func (c *Cache) attrOfRenamed(r journal.Record) (bool, error) {
 	if err != nil || !ok || m.rec == nil || !momentOf(&r).after(moment{m.grave.AttrAt, m.grave.AttrBy}) {
 		return ok, err
 	}
-	now := r
-	now.Path, now.Time = m.path, max(r.Time, m.at.at+1)
+	now, before := r, m.at.at
+	if m.rec.AttrBy == m.grave.AttrBy && m.rec.AttrBy != c.zoneName() { // which came this way, too, and were set earlier
+		before = max(before, m.rec.AttrAt)
+	}
+	now.Path, now.Time = m.path, max(r.Time, before+1)
 	if err := c.applyAttr(now); err != nil {
 		return true, err
 	}

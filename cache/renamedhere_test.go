@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"depotfs/cache"
 	"depotfs/cache/journal"
+	"depotfs/cache/storetest"
 )
 
 // The bytes of a file that was renamed are gone when the zone comes to copy them: another one,
@@ -70,6 +72,57 @@ func TestAttributesFollowARename(t *testing.T) {
 		}
 		c.evict("y")
 		c.mustRead("y", pattern(1, 2000))
+	}
+}
+
+// Of attributes that two zones have set under the old name the later ones count, in whatever
+// order they are heard of.
+func TestAttributesOfTwoZonesFollowARename(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]int{{0, 1}, {1, 0}} {
+		a := newZones(t, 1)[0]
+		a.write("x", pattern(1, 2000))
+		a.flush()
+		pause()
+		first := journal.Record{Op: journal.Attr, Path: "x", Time: a.now(), Zone: "z", Mode: syscall.S_IFREG | 0o600}
+		pause()
+		second := journal.Record{Op: journal.Attr, Path: "x", Time: a.now(), Zone: "b", Mode: syscall.S_IFREG | 0o640}
+		pause()
+		a.rename("x", "y")
+		for _, i := range order {
+			a.apply([]journal.Record{first, second}[i])
+		}
+		a.wantMode("y", 0o640)
+	}
+}
+
+// A file whose object another zone has replaced before the rename is not sent as it was, even
+// while that zone has not told of it yet.
+func TestReplacedBeforeARenameAndToldLate(t *testing.T) {
+	t.Parallel()
+	zs := newZones(t, 2)
+	a, b := zs[0], zs[1]
+	a.write("x", pattern(1, 2000))
+	tell(zs...)
+	b.mustRead("x", pattern(1, 2000))
+	a.store.Inject(storetest.Fail(storetest.Put, cache.ErrUnavailable).On("/journal/a/").Always())
+	written := pattern(2, 3000)
+	a.write("x", written)
+	a.waitFor("a has sent it", func() bool {
+		a.flushFor(50 * time.Millisecond)
+		_, n := a.object("p/x")
+		return n && len(a.mem.Bytes("p/x")) == 3000
+	})
+	pause()
+	b.rename("x", "y")
+	b.flushFor(time.Second)
+	a.store.Clear()
+	tell(zs...)
+	tell(zs...)
+	sameTrees(zs...)
+	for _, e := range zs {
+		e.wantNone("x")
+		e.mustRead("y", written)
 	}
 }
 

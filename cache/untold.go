@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"errors"
+
 	"depotfs/cache/catalog"
 )
 
@@ -33,7 +35,13 @@ func (c *Cache) renamedUntold(tx *catalog.Tx, m *move, at int64) error {
 			src.Flags &^= catalog.FlagReplaces
 		}
 		if d := m.dst; d != nil && c.shared(m.path) && (inDepot(d) || d.Flags&catalog.FlagReplaces != 0) {
-			src.Flags |= catalog.FlagReplaces
+			held, err := tx.HeldDelete(m.path)
+			if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+				return err
+			}
+			if err != nil || held.Kind == catalog.DeleteTold { // else the others are to keep it
+				src.Flags |= catalog.FlagReplaces
+			}
 		}
 	}
 	if isRegular(src) && holdsOnlyCopy(src.State) && !inDepot(src) {
