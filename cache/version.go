@@ -35,7 +35,7 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 	}
 	info, err := d.store.Head(ctx, obj.Key)
 	if errors.Is(err, ErrNotFound) {
-		return c.toldElsewhere(ctx, d, n, obj, fmt.Errorf("object %q: %w (%v)", obj.Key, ErrGone, cause))
+		return c.foundElsewhere(ctx, d, n, obj, fmt.Errorf("object %q: %w (%v)", obj.Key, ErrGone, cause))
 	}
 	if err != nil {
 		return err
@@ -44,7 +44,8 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 		if own, err := c.ownVersion(ctx, n, obj, info); own || err != nil {
 			return err
 		}
-		return c.toldElsewhere(ctx, d, n, obj, fmt.Errorf("object %q is another version now (etag %s, %d bytes; expected %s, %d bytes): %w",
+		// Who replaced it tells: what it replaced is no version to be looked for.
+		return c.toldElsewhere(ctx, n, obj, fmt.Errorf("object %q is another version now (etag %s, %d bytes; expected %s, %d bytes): %w",
 			obj.Key, info.ETag, info.Size, obj.ETag, rec.Base.Size, ErrGone))
 	}
 	_, err = c.change(n.ino, func(_ *catalog.Tx, r *catalog.Inode) error {
@@ -59,14 +60,27 @@ func (c *Cache) sameVersion(ctx context.Context, d *depot, n *node, rec *catalog
 }
 
 // toldElsewhere has the other zones' journals read, and says whether the version is under
-// another key by now, or kept: nil, or gone.
-func (c *Cache) toldElsewhere(ctx context.Context, d *depot, n *node, obj catalog.Object, gone error) error {
+// another key by now: nil, or gone.
+func (c *Cache) toldElsewhere(ctx context.Context, n *node, obj catalog.Object, gone error) error {
 	now, err := c.recordAfterNews(ctx, n.ino)
 	if err != nil {
 		return gone
 	}
 	if cur, ok := currentObject(now); ok && cur != obj {
 		return nil
+	}
+	return gone
+}
+
+// foundElsewhere is toldElsewhere for an object that is not there any more: its version may be
+// kept, too.
+func (c *Cache) foundElsewhere(ctx context.Context, d *depot, n *node, obj catalog.Object, gone error) error {
+	if err := c.toldElsewhere(ctx, n, obj, gone); err == nil {
+		return nil
+	}
+	now, err := c.record(n.ino)
+	if err != nil {
+		return gone
 	}
 	found, err := c.readFromKept(ctx, d, now, gone)
 	if err != nil {
