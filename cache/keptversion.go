@@ -98,13 +98,15 @@ func (c *Cache) readFromKept(ctx context.Context, d *depot, rec *catalog.Inode, 
 // findKept looks for the version of rec, whose object was o, in the trash and among the
 // conflicts: the likely ones first.
 func (c *Cache) findKept(ctx context.Context, d *depot, rec *catalog.Inode, o catalog.Object) (ObjectInfo, error) {
-	var likely, others []ObjectInfo
+	var same, likely, others []ObjectInfo // by tag, which most copies keep; by name; by size alone
 	name := "/" + path.Base(c.keyPath(o.Key))
 	collect := func(p ListPage) error {
 		for _, x := range p.Objects {
 			switch {
 			case x.Size != rec.Base.Size:
-			case x.ETag == o.ETag || strings.HasSuffix(x.Key, name):
+			case x.ETag == o.ETag:
+				same = append(same, x)
+			case strings.HasSuffix(x.Key, name):
 				likely = append(likely, x)
 			default:
 				others = append(others, x)
@@ -118,8 +120,7 @@ func (c *Cache) findKept(ctx context.Context, d *depot, rec *catalog.Inode, o ca
 			return ObjectInfo{}, fmt.Errorf("look for a version that is kept: %w", err)
 		}
 	}
-	slices.SortStableFunc(likely, func(a, b ObjectInfo) int { return cmp.Compare(distance(a, o), distance(b, o)) })
-	all := append(likely, others...)
+	all := slices.Concat(same, likely, others)
 	for _, x := range all[:min(len(all), maxSought)] {
 		info, err := d.store.Head(ctx, x.Key)
 		if d.report(err); err != nil && !errors.Is(err, ErrNotFound) {
@@ -131,14 +132,6 @@ func (c *Cache) findKept(ctx context.Context, d *depot, rec *catalog.Inode, o ca
 		}
 	}
 	return ObjectInfo{}, nil
-}
-
-// distance is 0 for an object with the same tag as another one's, which most copies keep.
-func distance(x ObjectInfo, o catalog.Object) int {
-	if x.ETag == o.ETag {
-		return 0
-	}
-	return 1
 }
 
 // giveUp ends the wait for the bytes of a file that this zone has renamed, and that are nowhere:

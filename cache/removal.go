@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -163,7 +164,7 @@ func (c *Cache) removed(rm *catalog.Removal) (again time.Time, _ error) {
 			return nil
 		case err != nil:
 			return err
-		case !now.Equal(rm):
+		case !reflect.DeepEqual(now, rm):
 			again = c.now()
 			return nil
 		}

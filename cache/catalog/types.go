@@ -1,10 +1,5 @@
 package catalog
 
-import (
-	"reflect"
-	"slices"
-)
-
 // Ino is a persistent inode number: a FUSE node id, allocated once, never reused.
 // 1 is the root directory.
 type Ino uint64
@@ -181,13 +176,6 @@ type Removed struct {
 	ETag, Trash, Path string
 	Size              int64
 	Untold            bool
-}
-
-// Equal says whether two removals are the same.
-func (r *Removal) Equal(o *Removal) bool {
-	a, b := *r, *o
-	a.Former, b.Former = nil, nil
-	return reflect.DeepEqual(a, b) && slices.Equal(r.Former, o.Former)
 }
 
 // Upload is the durable record of an upload under way. UploadID is "" while it is
