@@ -259,10 +259,14 @@ func TestRenamedFileWithoutBytesStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.rename("x", "y")
-	for range 20 {
+	b.flushFor(100 * time.Millisecond)
+	b.ahead.Add(int64(5 * time.Minute)) // longer than it is waited for what others tell
+	tries := b.store.Calls(storetest.Copy)
+	b.waitFor("b tries again", func() bool {
 		b.ahead.Add(int64(10 * time.Second))
-		b.flushFor(50 * time.Millisecond)
-	}
+		b.flushFor(100 * time.Millisecond)
+		return b.store.Calls(storetest.Copy) > tries+2
+	})
 	a.refresh()
 	a.mustRead("y", data)
 	if b.names()["y"] == "" {
